@@ -1,0 +1,81 @@
+"""Process options; the only reader of the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ledger.errors import ConfigError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Config(BaseSettings):
+    """Options of one process, each settable as ``LEDGER_<NAME>`` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore", frozen=True)
+
+    database_url: str | None = Field(
+        None, description="PostgreSQL 15 or later that serves; absent: the embedded server."
+    )
+    migration_url: str | None = Field(
+        None, description="The role that owns the tables; absent: the serving one."
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("settings-ledger"),
+        description="Where the embedded server and the secret key live.",
+    )
+    secret_key: SecretStr | None = Field(
+        None, description="Root of every derived key; absent: a 0600 file in the data directory."
+    )
+    allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="Private networks that may receive webhooks, comma separated."
+    )
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse", description="What to do with a field of a patch that no kind declares."
+    )
+    host: str = Field("127.0.0.1", description="Where `serve` listens.")
+    port: int = Field(8700, ge=0, le=65535, description="Where `serve` listens; 0: any free one.")
+    queue_size: int = Field(10_000, ge=1, description="Changes that may wait per partition.")
+    write_timeout: float = Field(
+        10.0, gt=0, description="Seconds that a change waits before it is given up."
+    )
+    pool_size: int = Field(8, ge=1, description="Connections that serve reads.")
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(
+            ipaddress.ip_network(part.strip(), strict=False)
+            for part in value.split(",")
+            if part.strip()
+        )
+
+    @cached_property
+    def owner_url(self) -> str | None:
+        """The database as its owner reaches it: ``migration_url``, else ``database_url``."""
+        return self.migration_url or self.database_url
+
+
+def load_config(**overrides: object) -> Config:
+    """Read the environment; ``overrides`` that are not None win over it.
+
+    Raises ConfigError naming the variable and what it should have been.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Config(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"LEDGER_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigError(problems) from None
