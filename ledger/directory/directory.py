@@ -1,0 +1,273 @@
+"""The directory: who and what the ledger knows besides the settings themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from threading import Lock
+from uuid import UUID, uuid4
+
+from cachetools import LRUCache
+
+from ledger.database import Connection, Database, lock_partition_shared
+from ledger.directory import apps, installations, keys, sites, subscriptions
+from ledger.directory.checks import (
+    checked_event_type,
+    checked_name,
+    checked_scopes,
+    checked_url,
+)
+from ledger.directory.rows import (
+    ApiKey,
+    App,
+    Installation,
+    NewApp,
+    NewKey,
+    SigningKey,
+    Site,
+    Subscription,
+)
+from ledger.errors import AlreadyExists, ConfigError, NotFound
+from ledger.identity import Identity
+from ledger.secrets import Keyring, hash_secret, matches, new_secret
+
+REMEMBERED_SITES = 100_000
+KEYRING_FACT = "keyring_check"
+OPERATOR_FACT = "operator_wix_user_id"
+
+
+class Directory:
+    """Every method is one transaction, safe to call from any thread.
+
+    Where an app begins or stops to receive, the partition's head is read under the
+    partition's shared lock in the transaction that records it: an event appended before has
+    its position at or below that head, one appended after stands above it.
+    """
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._sites: LRUCache[UUID, Site] = LRUCache(REMEMBERED_SITES)
+        self._sites_lock = Lock()
+
+    def verify_keyring(self) -> None:
+        """Raise ConfigError where this database was set up with another secret key.
+
+        The first one to ask decides which key that is.
+        """
+        with self._database.connection() as connection:
+            mine = f"{self._keyring.key_id}:{self._keyring.check_value}"
+            recorded = sites.fact_once(connection, KEYRING_FACT, mine)
+        if recorded != mine:
+            raise ConfigError(
+                f"This database was set up with the secret key {recorded.partition(':')[0]}, and "
+                f"the one in use is {self._keyring.key_id}: set LEDGER_SECRET_KEY to the same on "
+                "every server, or bring back the secret.key file."
+            )
+
+    def operator(self) -> Identity:
+        """The operator of this installation: a WIX_USER made once."""
+        with self._database.connection() as connection:
+            return Identity.wix_user(sites.fact_once(connection, OPERATOR_FACT, str(uuid4())))
+
+    # Sites
+
+    def partitions(self) -> list[int]:
+        """Every partition, in order."""
+        with self._database.connection() as connection:
+            return sites.partitions(connection)
+
+    def create_site(self, site_id: UUID | None = None, name: str | None = None) -> Site:
+        """Record a site and choose its partition for ever. Raises AlreadyExists."""
+        chosen = site_id or uuid4()
+        checked = None if name is None else checked_name(name)
+        with self._database.connection() as connection:
+            partitions = sites.partitions(connection)
+            partition = partitions[chosen.int % len(partitions)]
+            site = sites.insert_site(connection, chosen, partition, checked)
+        if site is None:
+            raise AlreadyExists(f"The site {chosen} exists already.")
+        return site
+
+    def site(self, site_id: UUID) -> Site:
+        """The site, remembered in this process. Raises NotFound."""
+        with self._sites_lock:
+            remembered = self._sites.get(site_id)
+        if remembered is not None:
+            return remembered
+        with self._database.connection() as connection:
+            site = sites.find_site(connection, site_id)
+        if site is None:
+            raise NotFound("site", site_id)
+        with self._sites_lock:
+            self._sites[site_id] = site
+        return site
+
+    def sites(self) -> list[Site]:
+        """Every site, oldest first."""
+        with self._database.connection() as connection:
+            return sites.list_sites(connection)
+
+    # Apps
+
+    def create_app(self, name: str, scopes: Iterable[str], app_id: UUID | None = None) -> NewApp:
+        """Record an app with its key pair. Raises InvalidInput and AlreadyExists."""
+        chosen = app_id or uuid4()
+        checked, granted = checked_name(name), checked_scopes(scopes)
+        secret = new_secret("sls_")
+        key = apps.new_signing_key(chosen)
+        with self._database.connection() as connection:
+            if not apps.insert_app(connection, chosen, checked, granted, hash_secret(secret)):
+                raise AlreadyExists(f"The app {chosen} exists already.")
+            apps.insert_signing_key(connection, key, self._keyring)
+        return NewApp(chosen, secret, key.public_key_pem, key.kid)
+
+    def app(self, app_id: UUID) -> App:
+        """The app. Raises NotFound."""
+        with self._database.connection() as connection:
+            app = apps.find_app(connection, app_id)
+        if app is None:
+            raise NotFound("app", app_id)
+        return app
+
+    def apps(self) -> list[App]:
+        """Every app, oldest first."""
+        with self._database.connection() as connection:
+            return apps.list_apps(connection)
+
+    def app_secret_holds(self, app_id: UUID, secret: str) -> bool:
+        """Whether this is the app's secret; False for an unknown app as well."""
+        with self._database.connection() as connection:
+            stored = apps.find_app_secret_hash(connection, app_id)
+        return stored is not None and matches(secret, stored)
+
+    def signing_key(self, app_id: UUID) -> SigningKey:
+        """The app's key pair in use, private half decrypted: parse it once. Raises NotFound."""
+        with self._database.connection() as connection:
+            key = apps.find_signing_key(connection, app_id, self._keyring)
+        if key is None:
+            raise NotFound("app", app_id)
+        return key
+
+    # Installations
+
+    def install(self, app_id: UUID, site_id: UUID) -> Installation:
+        """Install: the app receives what is appended from now on.
+
+        Raises NotFound for app or site, AlreadyExists where it is installed there.
+        """
+        app, site = self.app(app_id), self.site(site_id)
+        with self._database.connection() as connection:
+            head = _locked_head(connection, site.partition)
+            installation = installations.insert_installation(
+                connection, uuid4(), app.app_id, site, head
+            )
+        if installation is None:
+            raise AlreadyExists(f"The app {app_id} is installed on the site {site_id} already.")
+        return installation
+
+    def uninstall(self, instance_id: UUID) -> Installation:
+        """End an installation at the present head. Raises NotFound, also when it had ended."""
+        partition = self.installation(instance_id).partition
+        with self._database.connection() as connection:
+            head = _locked_head(connection, partition)
+            if not installations.end_installation(connection, instance_id, head):
+                raise NotFound("installed app instance", instance_id)
+        return self.installation(instance_id)
+
+    def installation(self, instance_id: UUID) -> Installation:
+        """The installation, ended or not. Raises NotFound."""
+        with self._database.connection() as connection:
+            installation = installations.find_installation(connection, instance_id)
+        if installation is None:
+            raise NotFound("installed app instance", instance_id)
+        return installation
+
+    def installations(
+        self, app_id: UUID | None = None, site_id: UUID | None = None, *, ended: bool = False
+    ) -> list[Installation]:
+        """Installations, oldest first, of one app or site if named; ``ended`` includes those."""
+        with self._database.connection() as connection:
+            return installations.list_installations(connection, app_id, site_id, ended=ended)
+
+    # API keys
+
+    def create_key(self, site_id: UUID, scopes: Iterable[str], user: UUID | None = None) -> NewKey:
+        """Make a key that acts as ``user`` (a new one by default). Raises NotFound, InvalidInput."""
+        site, granted, wix_user_id = self.site(site_id), checked_scopes(scopes), user or uuid4()
+        with self._database.connection() as connection:
+            prefix, api_key = keys.insert_key(connection, site.site_id, wix_user_id, granted)
+        return NewKey(api_key, prefix, site.site_id, wix_user_id)
+
+    def find_key(self, token: str) -> ApiKey | None:
+        """The key that this token is; None where it has not its form, is unknown or revoked."""
+        if keys.prefix_of(token) is None:
+            return None
+        with self._database.connection() as connection:
+            return keys.find_key(connection, token)
+
+    def keys(self) -> list[ApiKey]:
+        """Every key, the revoked too, oldest first."""
+        with self._database.connection() as connection:
+            return keys.list_keys(connection)
+
+    def revoke_key(self, prefix: str) -> None:
+        """Revoke by prefix; again is no error. Raises NotFound.
+
+        Servers remember a key for a few seconds (see ``ledger.access``).
+        """
+        with self._database.connection() as connection:
+            if not keys.revoke_key(connection, prefix):
+                raise NotFound("API key", prefix)
+
+    # Subscriptions
+
+    def subscribe(self, app_id: UUID, url: str, event_type: str | None = None) -> Subscription:
+        """Subscribe the app: it receives what is appended from now on, on every partition.
+
+        Only the form of ``url`` is checked here. Raises NotFound, InvalidInput, and
+        PermissionDenied where none of the app's scopes covers the event.
+        """
+        wanted = checked_event_type(event_type, self.app(app_id).scopes)
+        checked, subscription_id = checked_url(url), uuid4()
+        with self._database.connection() as connection:
+            heads = _locked_heads(connection)
+            subscriptions.insert_subscription(connection, subscription_id, app_id, wanted, checked)
+            for partition, head in heads.items():
+                subscriptions.insert_span(connection, subscription_id, partition, head)
+            return subscriptions.list_subscriptions(connection, subscription_id)[0]
+
+    def subscriptions(self, *, deleted: bool = False) -> list[Subscription]:
+        """Subscriptions, oldest first; ``deleted`` includes those."""
+        with self._database.connection() as connection:
+            return subscriptions.list_subscriptions(connection, deleted=deleted)
+
+    def delete_subscription(self, subscription_id: UUID) -> None:
+        """End a subscription at the present heads. Raises NotFound, also when it had ended."""
+        with self._database.connection() as connection:
+            heads = _locked_heads(connection)
+            if not subscriptions.end_subscription(connection, subscription_id):
+                raise NotFound("subscription", subscription_id)
+            for partition, head in heads.items():
+                subscriptions.end_span(connection, subscription_id, partition, head)
+
+
+def _locked_heads(connection: Connection) -> dict[int, int]:
+    """The head of every partition, all locked (shared) until the transaction ends.
+
+    In order of number: whoever takes several of these locks takes them so.
+    """
+    return {
+        partition: _locked_head(connection, partition) for partition in sites.partitions(connection)
+    }
+
+
+def _locked_head(connection: Connection, partition: int) -> int:
+    """The partition's head; nothing is appended to it until the transaction ends.
+
+    A statement of its own after the lock: it must look with a snapshot from after the wait.
+    """
+    lock_partition_shared(connection, partition)
+    row = connection.execute(
+        "SELECT coalesce(max(position), 0) AS head FROM events WHERE partition = %s", (partition,)
+    ).fetchone()
+    return 0 if row is None else int(row["head"])
