@@ -27,8 +27,8 @@ A message is a whole sentence for a user, without secrets.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -36,7 +36,7 @@ class LedgerError(Exception):
     """Base of every error in this tree."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Violation:
     """One broken rule of one field, in the words of the Wix contract.
 
@@ -47,7 +47,7 @@ class Violation:
     field: str
     description: str
     rule: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class InvalidSettings(LedgerError):

@@ -1,0 +1,170 @@
+"""Who acted and why, beside the log: events hold references and commitments, these tables the rest."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from ledger.aggregate import Token
+from ledger.canonical import text_problem
+from ledger.database import Connection, Cursor
+from ledger.errors import InvalidInput
+from ledger.identity import Identity, IdentityType, commitment
+
+SALT_BYTES = 32
+LONGEST_REASON = 1000
+_REASON = "reason"
+
+SiteIdentity = tuple[UUID, Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonNote:
+    """A reason's text on its way into its table, beside the event that refers to it."""
+
+    ref: UUID
+    site_id: UUID
+    text: str
+    salt: bytes
+
+    @classmethod
+    def write(cls, site_id: UUID, text: str) -> ReasonNote:
+        """A note with a fresh reference and salt."""
+        return cls(uuid4(), site_id, text, secrets.token_bytes(SALT_BYTES))
+
+    @property
+    def token(self) -> Token:
+        """What the event holds in the text's place."""
+        return {"ref": str(self.ref), "commitment": commitment(self.salt, _REASON, self.text)}
+
+
+def check_reason(reason: str | None) -> None:
+    """Raise InvalidInput for a reason that cannot be kept."""
+    if reason is None:
+        return
+    if not reason.strip() or len(reason) > LONGEST_REASON:
+        raise InvalidInput("reason", f"expected 1 to {LONGEST_REASON} characters")
+    if (problem := text_problem(reason)) is not None:
+        raise InvalidInput("reason", problem)
+
+
+def select_tokens(
+    connection: Connection, partition: int, wanted: Sequence[SiteIdentity]
+) -> Cursor:
+    """Rows of those wanted (site, identity) that are known; read them with ``tokens_in``."""
+    return connection.execute(
+        """
+        SELECT known.site_id, known.type, known.subject_id, known.ref, known.salt
+        FROM unnest(%(sites)s::uuid[], %(types)s::text[], %(ids)s::text[])
+            AS wanted (site_id, type, subject_id)
+        JOIN actors AS known
+          ON known.partition = %(partition)s AND known.site_id = wanted.site_id
+         AND known.type = wanted.type AND known.subject_id = wanted.subject_id
+        """,
+        {"partition": partition, **_columns(wanted)},
+    )
+
+
+def tokens_in(rows: Cursor) -> dict[SiteIdentity, Token]:
+    """What ``select_tokens`` found."""
+    return {
+        (row["site_id"], Identity(IdentityType(row["type"]), row["subject_id"])): {
+            "type": row["type"],
+            "ref": str(row["ref"]),
+            "commitment": commitment(row["salt"], row["type"], row["subject_id"]),
+        }
+        for row in rows
+    }
+
+
+def add_tokens(
+    connection: Connection, partition: int, wanted: Sequence[SiteIdentity]
+) -> dict[SiteIdentity, Token]:
+    """Make the missing ones known and return all wanted; whoever comes second gets the first's.
+
+    Committed without waiting for the disk: the append that refers to them waits, and what
+    was written before it is on disk no later than it.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = off")
+        connection.execute(
+            """
+            INSERT INTO actors (ref, partition, site_id, type, subject_id, salt)
+            SELECT wanted.ref, %(partition)s, wanted.site_id, wanted.type, wanted.subject_id,
+                   wanted.salt
+            FROM unnest(%(refs)s::uuid[], %(sites)s::uuid[], %(types)s::text[],
+                        %(ids)s::text[], %(salts)s::bytea[])
+                AS wanted (ref, site_id, type, subject_id, salt)
+            ON CONFLICT (partition, site_id, type, subject_id) DO NOTHING
+            """,
+            {
+                "partition": partition,
+                "refs": [uuid4() for _ in wanted],
+                "salts": [secrets.token_bytes(SALT_BYTES) for _ in wanted],
+                **_columns(wanted),
+            },
+        )
+        return tokens_in(select_tokens(connection, partition, wanted))
+
+
+def _columns(wanted: Sequence[SiteIdentity]) -> dict[str, list[UUID] | list[str]]:
+    return {
+        "sites": [site_id for site_id, _ in wanted],
+        "types": [identity.type.value for _, identity in wanted],
+        "ids": [identity.id for _, identity in wanted],
+    }
+
+
+def keep_reasons(
+    connection: Connection, partition: int, notes: Sequence[tuple[ReasonNote, bytes, UUID, int]]
+) -> None:
+    """Keep each note whose event, named by (leaf, originator, version), is in the log by now."""
+    connection.execute(
+        """
+        INSERT INTO reasons (ref, partition, site_id, text, salt)
+        SELECT note.ref, %(partition)s, note.site_id, note.text, note.salt
+        FROM unnest(%(refs)s::uuid[], %(sites)s::uuid[], %(texts)s::text[], %(salts)s::bytea[],
+                    %(leaves)s::bytea[], %(originators)s::uuid[], %(versions)s::bigint[])
+            AS note (ref, site_id, text, salt, leaf_hash, originator_id, originator_version)
+        JOIN events AS recorded
+          ON recorded.partition = %(partition)s
+         AND recorded.originator_id = note.originator_id
+         AND recorded.originator_version = note.originator_version
+         AND recorded.leaf_hash = note.leaf_hash
+        ON CONFLICT (partition, ref) DO NOTHING
+        """,
+        {
+            "partition": partition,
+            "refs": [note.ref for note, _, _, _ in notes],
+            "sites": [note.site_id for note, _, _, _ in notes],
+            "texts": [note.text for note, _, _, _ in notes],
+            "salts": [note.salt for note, _, _, _ in notes],
+            "leaves": [leaf for _, leaf, _, _ in notes],
+            "originators": [originator_id for _, _, originator_id, _ in notes],
+            "versions": [version for _, _, _, version in notes],
+        },
+    )
+
+
+def resolve_actors(
+    connection: Connection, partition: int, refs: Iterable[UUID | str]
+) -> dict[UUID, Identity]:
+    """Whom the references name; erased ones are absent."""
+    rows = connection.execute(
+        "SELECT ref, type, subject_id FROM actors WHERE partition = %s AND ref = ANY(%s::uuid[])",
+        (partition, [UUID(str(ref)) for ref in refs]),
+    )
+    return {row["ref"]: Identity(IdentityType(row["type"]), row["subject_id"]) for row in rows}
+
+
+def resolve_reasons(
+    connection: Connection, partition: int, refs: Iterable[UUID | str]
+) -> dict[UUID, str]:
+    """The texts that the references name; erased ones are absent."""
+    rows = connection.execute(
+        "SELECT ref, text FROM reasons WHERE partition = %s AND ref = ANY(%s::uuid[])",
+        (partition, [UUID(str(ref)) for ref in refs]),
+    )
+    return {row["ref"]: row["text"] for row in rows}

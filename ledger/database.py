@@ -1,0 +1,185 @@
+"""Connections and transactions; psycopg's errors end here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import conninfo, errors
+from psycopg.rows import DictRow, class_row, dict_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ledger.errors import ChangeRefused, ConfigError, DatabaseUnavailable, LedgerError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Connection = psycopg.Connection[DictRow]
+Cursor = psycopg.Cursor[DictRow]
+
+DOORBELL = "settings_ledger"
+"""The NOTIFY channel that is rung, without payload, after events were committed."""
+
+PARTITION_LOCK = 0x5345_5450
+"""First key of the advisory lock of a partition; the partition's number is the second."""
+PUBLISHER_LOCK = 0x5345_5055
+MIGRATION_LOCK = 0x5345_4D49
+PROJECTION_LOCK = 0x5345_5052
+
+# What a server answers when it breaks off, in any state: the statement's fate is unknown.
+_BROKEN_OFF = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
+# What may pass by itself: worth the same attempt again.
+_PASSING = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+    errors.InsufficientResources,
+    errors.ReadOnlySqlTransaction,
+)
+
+__all__ = ["Connection", "Cursor", "Database", "Jsonb", "class_row", "translated_errors"]
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the connection broke, so that what was sent may or may not have been done."""
+    if isinstance(error, _BROKEN_OFF):
+        return True
+    sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
+        sqlstate is None or sqlstate.startswith("08")
+    )
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the server rolled back for a reason that may pass by itself."""
+    return isinstance(error, _PASSING)
+
+
+DatabaseError = psycopg.Error
+
+
+def _as_ledger_error(error: psycopg.Error) -> LedgerError:
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        detail = str(error).strip().splitlines()
+        return DatabaseUnavailable(
+            f"The database does not answer: {detail[0] if detail else 'connection lost'}."
+        )
+    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
+        return ConfigError(
+            "The database lacks the ledger's tables or they are outdated: "
+            "run `settings-ledger migrate`."
+        )
+    if isinstance(error, errors.InsufficientPrivilege):
+        return ConfigError(
+            f"The database role lacks a privilege: {error.diag.message_primary}. "
+            "`settings-ledger migrate` grants what the serving role needs."
+        )
+    return ChangeRefused(f"The database refused: {error.diag.message_primary or error}.")
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn psycopg's errors into the ledger's within the block."""
+    try:
+        yield
+    except PoolTimeout:
+        raise DatabaseUnavailable("The database does not answer in time.") from None
+    except psycopg.Error as error:
+        raise _as_ledger_error(error) from error
+
+
+class Database:
+    """One PostgreSQL database as one role: a pool for short work, connections of their own for long.
+
+    Nothing is connected before it is used. Raises ConfigError for a URL that cannot be parsed.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8, connect_timeout: int = 5) -> None:
+        self.url = url
+        try:
+            given = conninfo.conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            # The URL itself may hold a password, so it is not repeated.
+            raise ConfigError(f"The database URL cannot be understood: {error}.") from None
+        self._parameters: dict[str, Any] = {"connect_timeout": connect_timeout, **given}
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            kwargs={
+                **self._parameters,
+                "application_name": "settings-ledger pool",
+                "row_factory": dict_row,
+            },
+            connection_class=Connection,
+            min_size=0,
+            max_size=pool_size,
+            timeout=connect_timeout * 2,
+            open=False,
+            check=ConnectionPool.check_connection,
+        )
+        self._opened = False
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A pooled connection in one transaction: committed at the end, rolled back on error."""
+        if not self._opened:
+            self._pool.open()
+            self._opened = True
+        with translated_errors(), self._pool.connection() as connection:
+            yield connection
+
+    def connect(self, purpose: str, *, options: str = "") -> Connection:
+        """A connection of one's own in autocommit mode; the caller closes it.
+
+        ``purpose`` shows in pg_stat_activity, ``options`` are server settings (``-c name=value``).
+        Raises DatabaseUnavailable.
+        """
+        given = self._parameters.get("options", "")
+        with translated_errors():
+            return psycopg.connect(
+                **{
+                    **self._parameters,
+                    "options": f"{given} {options}".strip(),
+                    "application_name": f"settings-ledger {purpose}",
+                    # A peer that vanished without a word is noticed within half a minute.
+                    "keepalives_idle": 10,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 3,
+                },
+                autocommit=True,
+                row_factory=dict_row,
+            )
+
+    def close(self) -> None:
+        """Close the pool; connections of one's own stay with their owners."""
+        if self._opened:
+            self._pool.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def lock_partition(connection: Connection, partition: int) -> None:
+    """Become the only writer of ``partition`` until the transaction ends.
+
+    Must be a statement of its own and the first: a later statement sees what was committed
+    while this one waited, the same statement would not.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (PARTITION_LOCK, partition))
+
+
+def lock_partition_shared(connection: Connection, partition: int) -> None:
+    """Wait for the writers of ``partition`` that are at work, and hold new ones off meanwhile."""
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", (PARTITION_LOCK, partition))
+
+

@@ -1,0 +1,233 @@
+"""The event log: one ordered sequence per partition, appended under its lock, read by position."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+
+from ledger.canonical import leaf_hash
+from ledger.database import Connection, Cursor, class_row
+
+
+@dataclass(frozen=True)
+class RecordedEvent:
+    """An event as it lies in the log."""
+
+    partition: int
+    position: int
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    state: bytes
+    leaf_hash: bytes
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The stored JSON, whole, with keys that this program may not know."""
+        facts: dict[str, Any] = json.loads(self.state)
+        return facts
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedEvent:
+    """An event that wants to be appended; its leaf already binds all that came before it."""
+
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    state: bytes
+    leaf_hash: bytes
+
+    @classmethod
+    def following(
+        cls, previous: bytes | None, originator_id: UUID, version: int, topic: str, state: bytes
+    ) -> OfferedEvent:
+        """The event that follows the one whose leaf is ``previous`` (None at the first)."""
+        leaf = leaf_hash(originator_id, version, previous, topic, state)
+        return cls(originator_id, version, topic, state, leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest event of one originator."""
+
+    originator_id: UUID
+    originator_version: int
+    leaf_hash: bytes
+
+
+_APPEND = """
+WITH offered AS (
+    SELECT *
+    FROM unnest(
+        %(originators)b::uuid[], %(versions)b::bigint[], %(topics)b::text[],
+        %(states)b::bytea[], %(leaves)b::bytea[]
+    ) WITH ORDINALITY AS event (
+        originator_id, originator_version, topic, state, leaf_hash, place
+    )
+), standing AS (
+    SELECT base.originator_id, base.leaf_hash IS NOT DISTINCT FROM (
+        SELECT newest.leaf_hash FROM events AS newest
+        WHERE newest.partition = %(partition)s AND newest.originator_id = base.originator_id
+        ORDER BY newest.originator_version DESC LIMIT 1
+    ) AS unmoved
+    FROM unnest(%(bases)b::uuid[], %(base_leaves)b::bytea[]) AS base (originator_id, leaf_hash)
+), accepted AS (
+    SELECT standing.originator_id FROM standing
+    WHERE standing.unmoved
+      AND (NOT %(together)s OR (SELECT bool_and(every.unmoved) FROM standing AS every))
+      AND (SELECT coalesce(
+          clock_timestamp() - %(stamp)s::timestamptz < make_interval(secs => %(patience)s), true))
+), appended AS (
+    INSERT INTO events (
+        partition, position, originator_id, originator_version, topic, state, leaf_hash
+    )
+    SELECT %(partition)s,
+        (SELECT coalesce(max(position), 0) FROM events WHERE partition = %(partition)s)
+            + row_number() OVER (ORDER BY offered.place),
+        offered.originator_id, offered.originator_version,
+        offered.topic, offered.state, offered.leaf_hash
+    FROM offered JOIN accepted USING (originator_id)
+    RETURNING position, originator_id, originator_version
+)
+SELECT position, originator_id, originator_version FROM appended
+UNION ALL
+SELECT known.position, known.originator_id, known.originator_version
+FROM offered JOIN events AS known
+  ON known.partition = %(partition)s
+ AND known.originator_id = offered.originator_id
+ AND known.originator_version = offered.originator_version
+ AND known.leaf_hash = offered.leaf_hash
+"""
+
+STAMP_PATIENCE = 1.0
+"""Seconds from an event's stamp to the partition's lock; a later one must be stamped anew."""
+
+
+def append(
+    connection: Connection,
+    partition: int,
+    events: Sequence[OfferedEvent],
+    bases: dict[UUID, bytes | None],
+    *,
+    stamp: datetime | None,
+    together: bool = False,
+) -> Cursor:
+    """Append what may be appended; rows name the position of every event now in the log.
+
+    The partition's lock must be held, by an earlier statement. ``bases`` gives for every
+    originator the leaf that its first offered event follows: an originator that has moved on
+    since gets none of its events appended. With ``together`` one such originator refuses all.
+    Offering the same bytes again is safe: an event that is already there is reported, not
+    repeated. Nothing is appended whose ``stamp`` is older than STAMP_PATIENCE, so what was
+    sent and lost cannot arrive later than that.
+    """
+    return connection.execute(
+        _APPEND,
+        {
+            "partition": partition,
+            "originators": [event.originator_id for event in events],
+            "versions": [event.originator_version for event in events],
+            "topics": [event.topic for event in events],
+            "states": [event.state for event in events],
+            "leaves": [event.leaf_hash for event in events],
+            "bases": list(bases),
+            "base_leaves": list(bases.values()),
+            "stamp": stamp,
+            "patience": STAMP_PATIENCE,
+            "together": together,
+        },
+    )
+
+
+def read_heads(
+    connection: Connection, partition: int, originators: Sequence[UUID]
+) -> dict[UUID, Head]:
+    """The newest event of each originator that has one."""
+    with connection.cursor(row_factory=class_row(Head)) as cursor:
+        cursor.execute(
+            """
+            SELECT newest.originator_id, newest.originator_version, newest.leaf_hash
+            FROM unnest(%(originators)s::uuid[]) AS wanted (originator_id)
+            CROSS JOIN LATERAL (
+                SELECT originator_id, originator_version, leaf_hash FROM events
+                WHERE partition = %(partition)s AND originator_id = wanted.originator_id
+                ORDER BY originator_version DESC LIMIT 1
+            ) AS newest
+            """,
+            {"partition": partition, "originators": list(originators)},
+        )
+        return {head.originator_id: head for head in cursor}
+
+
+def read_after(
+    connection: Connection, partition: int, position: int, limit: int
+) -> list[RecordedEvent]:
+    """Up to ``limit`` events behind ``position``, in the log's order."""
+    with connection.cursor(row_factory=class_row(RecordedEvent)) as cursor:
+        cursor.execute(
+            """
+            SELECT partition, position, originator_id, originator_version, topic, state, leaf_hash
+            FROM events WHERE partition = %s AND position > %s ORDER BY position LIMIT %s
+            """,
+            (partition, position, limit),
+        )
+        return cursor.fetchall()
+
+
+def read_originator(
+    connection: Connection,
+    partition: int,
+    originator_id: UUID,
+    *,
+    from_version: int = 0,
+    to_version: int | None = None,
+    newest_first: bool = False,
+    limit: int | None = None,
+) -> list[RecordedEvent]:
+    """An originator's events between two versions (inclusive), by version."""
+    query = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
+    with connection.cursor(row_factory=class_row(RecordedEvent)) as cursor:
+        cursor.execute(
+            query,
+            {
+                "partition": partition,
+                "originator_id": originator_id,
+                "from_version": from_version,
+                "to_version": to_version,
+                "limit": limit,
+            },
+        )
+        return cursor.fetchall()
+
+
+_OLDEST_FIRST = """
+SELECT partition, position, originator_id, originator_version, topic, state, leaf_hash
+FROM events
+WHERE partition = %(partition)s AND originator_id = %(originator_id)s
+  AND originator_version >= %(from_version)s
+  AND originator_version <= coalesce(%(to_version)s::bigint, 9223372036854775807)
+ORDER BY originator_version LIMIT %(limit)s::bigint
+"""
+_NEWEST_FIRST = """
+SELECT partition, position, originator_id, originator_version, topic, state, leaf_hash
+FROM events
+WHERE partition = %(partition)s AND originator_id = %(originator_id)s
+  AND originator_version >= %(from_version)s
+  AND originator_version <= coalesce(%(to_version)s::bigint, 9223372036854775807)
+ORDER BY originator_version DESC LIMIT %(limit)s::bigint
+"""
+
+
+def head(connection: Connection, partition: int) -> int:
+    """The partition's last position, 0 where nothing was appended."""
+    row = connection.execute(
+        "SELECT coalesce(max(position), 0) AS head FROM events WHERE partition = %s", (partition,)
+    ).fetchone()
+    return int(row["head"]) if row else 0

@@ -1,0 +1,1 @@
+"""Projections: what is read, derived from the log and never written by anyone else."""
