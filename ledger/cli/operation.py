@@ -1,0 +1,132 @@
+"""Commands that run the house: quickstart, serve, publish, migrate, check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ledger.cli.opening import log_to_stderr, opened
+from ledger.cli.output import AsJson, complain, document, fields, progress, show
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ledger import Ledger
+    from ledger.serving import Service
+
+Host = Annotated[str | None, typer.Option(help="Where to listen; by default LEDGER_HOST.")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="By default LEDGER_PORT; 0 takes any free one."),
+]
+
+
+def quickstart(
+    once: Annotated[bool, typer.Option("--once", help="End after the story.")] = False,
+    port: Port = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do the whole job with a demo site, app, key and receiver; then serve unless --once."""
+    from ledger import quickstart as demo
+    from ledger.cli import story
+    from ledger.serving import run_until_stopped
+
+    with opened() as ledger:
+        service = _demo_service(ledger, port)
+        teller = story.Teller(ledger, once=once, as_json=as_json)
+
+        async def job(stop: asyncio.Event) -> None:
+            await demo.run(ledger, service, stop, told=teller.told, heard=teller.heard, once=once)
+
+        run_until_stopped(job)
+
+
+def _demo_service(ledger: Ledger, port: int | None) -> Service:
+    """The demo takes the usual port, or any free one where nobody asked for that port."""
+    from ledger.quickstart import service_for
+    from ledger.serving import PortInUse
+
+    config = ledger.config
+    try:
+        return service_for(ledger, host="127.0.0.1", port=config.port if port is None else port)
+    except PortInUse:
+        if port is not None or "port" in config.model_fields_set:
+            raise
+        complain(f"Port {config.port} is in use, so the demo takes a free one.")
+        return service_for(ledger, host="127.0.0.1", port=0)
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    publish: Annotated[
+        bool, typer.Option("--publish/--no-publish", help="Deliver webhooks as well.")
+    ] = True,
+) -> None:
+    """Serve the HTTP API, and deliver webhooks, until Ctrl-C or SIGTERM."""
+    from ledger.serving import Service, run_until_stopped
+
+    with opened(host=host, port=port) as ledger:
+        log_to_stderr("info")
+        service = Service(ledger, host=ledger.config.host, port=ledger.config.port, publish=publish)
+
+        async def job(stop: asyncio.Event) -> None:
+            await service.run(stop, lambda: show(f"Listening on {service.address}"))
+
+        run_until_stopped(job)
+
+
+def publish() -> None:
+    """Deliver webhooks, without the HTTP API, until Ctrl-C or SIGTERM."""
+    from ledger import serving
+
+    with opened() as ledger:
+        log_to_stderr("info")
+
+        async def job(stop: asyncio.Event) -> None:
+            await serving.publish(ledger, stop)
+
+        serving.run_until_stopped(job)
+
+
+def migrate(
+    partitions: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many partitions new sites are spread over; only ever more."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database's schema up to this program.
+
+    It connects as LEDGER_MIGRATION_URL, else LEDGER_DATABASE_URL, else to the embedded server.
+    """
+    from ledger.assembly import migrate_database
+    from ledger.config import load_config
+
+    log_to_stderr()
+    applied = migrate_database(load_config(), partitions=partitions)
+    if as_json:
+        document({"applied": applied})
+    else:
+        show("\n".join(f"Applied {name}." for name in applied) or "Nothing to apply.")
+
+
+def check(as_json: AsJson = False) -> None:
+    """Refold the whole log and compare it with everything that follows from it.
+
+    Positions, versions, the chain of hashes, the settings in events and the current settings.
+    Exits 1 and names the first fault where there is one.
+    """
+    from ledger.verification import verify
+
+    with opened() as ledger, progress("checking the log") as advance:
+        report = verify(ledger, progress=advance)
+    found = {"events": report.events, "sites": report.sites}
+    if as_json:
+        document({"ok": report.fault is None, **found, "fault": report.fault})
+    elif report.fault is None:
+        show(fields(found), "\nThe log is whole, and everything follows from it.")
+    if report.fault is not None:
+        complain(report.fault)
+        raise typer.Exit(1)

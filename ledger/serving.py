@@ -1,0 +1,137 @@
+"""A process that serves: the HTTP API and the publisher together, and a clean end for both."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from ledger.assembly import Ledger
+from ledger.config import Network
+from ledger.errors import ConfigError
+
+GRACE = 1
+"""Seconds that a request under way gets to finish once the server is asked to stop."""
+BACKLOG = 2048
+
+
+class Service:
+    """The API on one address, listening from here on and answering while ``run`` runs.
+
+    ``publish`` runs the publisher beside it; ``allowed_networks`` replaces the configured ones.
+    Raises ConfigError where the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        host: str,
+        port: int,
+        publish: bool = True,
+        allowed_networks: Sequence[Network] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._publish = publish
+        self._networks = allowed_networks
+        self._socket = _listen(host, port)
+        self.address = _address(host, self._socket.getsockname()[1])
+
+    async def run(self, stop: asyncio.Event, listening: Callable[[], None] | None = None) -> None:
+        """Serve until ``stop`` is set; ``listening`` is called once requests are answered."""
+        from ledger.web import create_app
+
+        config = uvicorn.Config(
+            create_app(self._ledger),
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        server = _Server(config, listening or (lambda: None))
+        tasks = [asyncio.create_task(server.serve(sockets=[self._socket]))]
+        if self._publish:
+            tasks.append(asyncio.create_task(publish(self._ledger, stop, self._networks)))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        server.should_exit = True
+        await asyncio.gather(*tasks, stopping)
+
+    def close(self) -> None:
+        """Give the address back."""
+        self._socket.close()
+
+
+async def publish(
+    ledger: Ledger, stop: asyncio.Event, allowed_networks: Sequence[Network] | None = None
+) -> None:
+    """Deliver webhooks until ``stop`` is set."""
+    from ledger.publisher import Publisher
+
+    networks = ledger.config.allowed_networks if allowed_networks is None else allowed_networks
+    publisher = Publisher(ledger.database, ledger.directory, allowed_networks=networks)
+    await publisher.run(stop)
+
+
+def run_until_stopped(
+    job: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+) -> None:
+    """Run ``job`` on a loop of its own; SIGINT and SIGTERM set the event that it is given."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await job(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which would end the process as if it had failed."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._listening()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"Port {port} of {host} is in use: name another with --port or LEDGER_PORT "
+                "(0 takes any free one)."
+            ) from None
+        raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
+
+
+class PortInUse(ConfigError):
+    """Somebody else listens there."""
+
+
+def _address(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
