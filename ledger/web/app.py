@@ -1,0 +1,61 @@
+"""The application: routes of every kind, health, documentation, and errors for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from ledger.access import Access
+from ledger.errors import LedgerError
+from ledger.kinds import KINDS
+from ledger.settings import SettingsKind
+from ledger.web.documentation import DESCRIPTION, document, version
+from ledger.web.errors import internal_error, refuse, refuse_in_framework
+from ledger.web.health import add_health_routes
+from ledger.web.request_id import RequestIds
+from ledger.web.served import ServedLedger
+from ledger.web.settings_routes import add_settings_routes
+
+
+def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None) -> FastAPI:
+    """Serve a ledger that is open, and that the caller closes after the server has stopped."""
+    served = list(KINDS.values() if kinds is None else kinds)
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        title="Settings ledger",
+        version=version(),
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        static_url="/docs/assets",
+    )
+    access = Access(ledger.directory)
+    for kind in served:
+        add_settings_routes(app, ledger, access, kind)
+    add_health_routes(app, ledger.database)
+    app.add_exception_handler(LedgerError, refuse)
+    app.add_exception_handler(RequestValidationError, refuse_in_framework)
+    app.add_exception_handler(HTTPException, refuse_in_framework)
+    app.add_exception_handler(405, _method_not_allowed)
+    app.add_middleware(RequestIds, crashed=internal_error)
+    document(app, served)
+    return app
+
+
+async def _method_not_allowed(request: Request, _error: Exception) -> Response:
+    """405 with every method of the path: the framework names those of its first route only."""
+    allowed: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            allowed |= getattr(route, "methods", None) or set()
+    # The files behind /docs are the only ones that name no methods.
+    headers = {"Allow": ", ".join(sorted(allowed or {"GET", "HEAD"}))}
+    return await refuse_in_framework(request, HTTPException(405, headers=headers))

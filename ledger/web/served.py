@@ -1,0 +1,44 @@
+"""What the web asks of a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+from uuid import UUID
+
+from ledger.aggregate import SettingsRecord
+from ledger.config import Config
+from ledger.database import Database
+from ledger.directory import Directory
+from ledger.idempotency import Idempotency
+from ledger.identity import Provenance
+from ledger.settings import SettingsKind
+
+
+class ServedLedger(Protocol):
+    """The part of ``ledger.Ledger`` that HTTP stands on."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def database(self) -> Database: ...
+
+    @property
+    def directory(self) -> Directory: ...
+
+    def get(self, site_id: UUID, kind: SettingsKind) -> SettingsRecord:
+        """The current settings. May wait for the database."""
+
+    def submit(
+        self,
+        site_id: UUID,
+        kind: SettingsKind,
+        patch: Mapping[str, Any],
+        provenance: Provenance,
+        *,
+        if_match: Sequence[int] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> Future[SettingsRecord]:
+        """Hand a change to the writer. Must not wait where the directory knows the site."""

@@ -1,0 +1,140 @@
+"""GET and PATCH of every settings kind: nothing in here knows one kind from another."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ledger.access import ACCOUNT_HEADER, SITE_HEADER, Access
+from ledger.aggregate import SettingsRecord
+from ledger.canonical import printable
+from ledger.errors import InvalidInput, InvalidSettings, Violation
+from ledger.idempotency import Idempotency
+from ledger.identity import Caller, Provenance, Via
+from ledger.settings import SettingsKind
+from ledger.web import headers
+from ledger.web.bodies import read_json, request_hash
+from ledger.web.documentation import describe_get, describe_patch
+from ledger.web.errors import json_reply
+from ledger.web.request_id import request_id
+from ledger.web.served import ServedLedger
+
+
+def add_settings_routes(
+    app: FastAPI, ledger: ServedLedger, access: Access, kind: SettingsKind
+) -> None:
+    """Add the routes of one kind, exactly as the seeds show them."""
+    routes = _SettingsRoutes(ledger, access, kind)
+    app.add_api_route(kind.path, routes.get, methods=["GET"], **describe_get(kind))
+    app.add_api_route(kind.path, routes.get, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route(kind.path, routes.patch, methods=["PATCH"], **describe_patch(kind))
+
+
+class _SettingsRoutes:
+    def __init__(self, ledger: ServedLedger, access: Access, kind: SettingsKind) -> None:
+        self._ledger = ledger
+        self._access = access
+        self._kind = kind
+
+    async def get(self, request: Request) -> Response:
+        """Answer the current settings; 304 where If-None-Match names their version."""
+        caller = await self._caller(request)
+        caller.may_read(self._kind)
+        record = await run_in_threadpool(self._ledger.get, caller.site_id, self._kind)
+        if headers.unchanged(request, record.version):
+            return Response(status_code=304, headers=_reply_headers(record))
+        return self._reply(record)
+
+    async def patch(self, request: Request) -> Response:
+        """Record a change and answer the settings after it."""
+        caller = await self._caller(request)
+        caller.may_update(self._kind)
+        body = await read_json(request)
+        if_match = headers.if_match(request)
+        change = self._ledger.submit(
+            caller.site_id,
+            self._kind,
+            self._patch(body),
+            _provenance(request, caller),
+            if_match=if_match,
+            idempotency=_idempotency(request, caller, if_match, body),
+        )
+        # A change that was handed over is recorded whether or not its caller stays to hear of it.
+        return self._reply(await asyncio.shield(asyncio.wrap_future(change)))
+
+    async def _caller(self, request: Request) -> Caller:
+        credentials = (
+            headers.single(request, "Authorization"),
+            headers.single(request, SITE_HEADER),
+            headers.single(request, ACCOUNT_HEADER),
+        )
+        caller = self._access.remembered(*credentials)
+        if caller is None:
+            caller = await run_in_threadpool(self._look_up, *credentials)
+        return caller
+
+    def _look_up(self, *credentials: str | None) -> Caller:
+        caller = self._access.caller(*credentials)
+        # Remembered from here on, so that `submit` need not ask the database on the event loop.
+        self._ledger.directory.site(caller.site_id)
+        return caller
+
+    def _patch(self, body: Any) -> Any:
+        """What stands under the wrapper; every violation of the whole body at once."""
+        if not isinstance(body, dict):
+            raise InvalidInput("body", "expected a JSON object")
+        wrapper, unknown_fields = self._kind.wrapper, self._ledger.config.unknown_fields
+        violations: list[Violation] = []
+        if unknown_fields == "refuse":
+            violations = [
+                Violation(printable(name), f"is not known; expected {wrapper}", "FIELD_NOT_ALLOWED")
+                for name in body
+                if name != wrapper
+            ]
+        patch = body.get(wrapper)
+        if patch is None:
+            violations.append(Violation(wrapper, "is required", "REQUIRED_FIELD"))
+        elif violations:
+            violations += self._violations_within(patch)
+        if violations:
+            raise InvalidSettings(violations)
+        return patch
+
+    def _violations_within(self, patch: Any) -> tuple[Violation, ...]:
+        try:
+            self._kind.validate_patch(patch, unknown_fields=self._ledger.config.unknown_fields)
+        except InvalidSettings as error:
+            return error.violations
+        return ()
+
+    def _reply(self, record: SettingsRecord) -> Response:
+        settings = self._kind.reply(record.settings, record.created, record.updated)
+        return json_reply(200, {self._kind.wrapper: settings}, _reply_headers(record))
+
+
+def _reply_headers(record: SettingsRecord) -> dict[str, str]:
+    return {"ETag": headers.entity_tag(record.version), "Cache-Control": "private, no-cache"}
+
+
+def _provenance(request: Request, caller: Caller) -> Provenance:
+    return Provenance(
+        actor=caller.identity,
+        via=Via("http", caller.credential),
+        reason=headers.reason(request),
+        request_id=request_id(request.scope),
+    )
+
+
+def _idempotency(
+    request: Request, caller: Caller, if_match: list[int] | None, body: Any
+) -> Idempotency | None:
+    key = headers.idempotency_key(request)
+    if key is None or caller.credential is None:
+        return None
+    hashed = request_hash(request.method, request.url.path, if_match, body)
+    return Idempotency(caller.credential, key, hashed)
