@@ -1,0 +1,339 @@
+"""The migrations, and the walls that they leave standing around the log."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.rows import dict_row
+
+from ledger.database import MIGRATION_LOCK, Database
+from ledger.errors import ConfigError, DatabaseUnavailable, InvalidInput, SchemaOutdated
+from ledger.migrate import FILE_NAME, check_schema, migrate, migrations
+
+if TYPE_CHECKING:
+    from conftest import TestDatabase
+
+ROLE = "ledger_server"
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+
+# What a schema is, as far as two of them can be compared.
+COLUMNS = """
+    SELECT table_name, column_name, data_type, is_nullable, column_default
+    FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, ordinal_position
+"""
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
+"""
+INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
+TRIGGERS = "SELECT tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal"
+PRIVILEGES = """
+    SELECT relname, relacl::text FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace ORDER BY 1
+"""
+APPLIED = "SELECT number, name, checksum, applied_at FROM schema_migrations ORDER BY number"
+
+
+def ask(url: str, statement: str) -> list[Any]:
+    with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def schema(url: str) -> list[Any]:
+    questions = (COLUMNS, CONSTRAINTS, INDEXES, TRIGGERS, PRIVILEGES)
+    return [ask(url, question) for question in questions]
+
+
+def write(directory: Path, **files: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (directory / f"{name.removeprefix('m')}.sql").write_text(content)
+    return directory
+
+
+def test_every_file_is_named_by_number_and_purpose_and_opens_with_why() -> None:
+    """Every migration follows the pattern and begins with a comment."""
+    for file in MIGRATIONS.glob("*.sql"):
+        assert FILE_NAME.fullmatch(file.name)
+        assert file.read_text().startswith("-- ")
+
+
+def test_all_files_of_the_checkout_are_found_in_order() -> None:
+    """The program sees every .sql file of migrations/, by number."""
+    found = migrations()
+    assert [file.name for file in found] == sorted(file.name for file in MIGRATIONS.glob("*.sql"))
+    assert [file.number for file in found] == list(range(1, len(found) + 1))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("m0001_a", "m0003_c"), ("m0001_a", "m0001_b"), ("m0002_a",), ("m0001_a", "m2_b"), ()],
+    ids=["gap", "duplicate", "no first", "odd name", "none"],
+)
+def test_gaps_duplicates_and_odd_names_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Files that cannot be put in one order are refused before anything is applied."""
+    with pytest.raises(ConfigError):
+        migrations(write(tmp_path / "sql", **dict.fromkeys(names, "SELECT 1")))
+
+
+def test_a_second_run_changes_nothing(empty_database: TestDatabase) -> None:
+    """Migrating twice applies nothing anew and leaves the same schema."""
+    applied = migrate(empty_database.owner_url, serving_role=ROLE)
+    assert applied == [file.name for file in migrations()]
+    before, rows = schema(empty_database.owner_url), ask(empty_database.owner_url, APPLIED)
+    assert migrate(empty_database.owner_url, serving_role=ROLE) == []
+    assert schema(empty_database.owner_url) == before
+    assert ask(empty_database.owner_url, APPLIED) == rows
+
+
+def test_a_schema_grown_step_by_step_equals_a_fresh_one(
+    empty_database: TestDatabase, shared_database: TestDatabase, tmp_path: Path
+) -> None:
+    """Stopping after each file on the way leads to the same schema as one run."""
+    for file in migrations():
+        write(tmp_path / "sql", **{file.name.removesuffix(".sql"): file.sql})
+        applied = migrate(empty_database.owner_url, serving_role=ROLE, directory=tmp_path / "sql")
+        assert applied == [file.name]
+    assert schema(empty_database.owner_url) == schema(shared_database.owner_url)
+
+
+def _migrate_and_report(url: str, reports: Any) -> None:
+    try:
+        reports.put(migrate(url, serving_role=ROLE, partitions=3))
+    except Exception as error:  # noqa: BLE001 — the parent asserts on it
+        reports.put(repr(error))
+
+
+def test_many_processes_may_migrate_at_once(empty_database: TestDatabase) -> None:
+    """Each file is applied once, by one of the processes, and none of them fails."""
+    context = multiprocessing.get_context("spawn")
+    reports = context.Queue()
+    workers = [
+        context.Process(target=_migrate_and_report, args=(empty_database.owner_url, reports))
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    said = [reports.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    everything = [file.name for file in migrations()]
+    assert sorted(said, key=len) == [[], [], [], everything]
+    assert len(ask(empty_database.owner_url, "SELECT 1 AS one FROM partitions")) == 3
+
+
+def test_an_index_built_concurrently_does_not_wait_for_those_who_wait(
+    empty_database: TestDatabase, tmp_path: Path
+) -> None:
+    """A file outside transactions completes while another process waits for its turn."""
+    write(
+        tmp_path / "sql",
+        m0001_table="CREATE TABLE things (n int)",
+        m0002_index="-- no transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS i ON things (n)",
+    )
+    context = multiprocessing.get_context("spawn")
+    with psycopg.connect(empty_database.owner_url, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s, 0)", (MIGRATION_LOCK,))
+        workers = [
+            context.Process(
+                target=migrate,
+                args=(empty_database.owner_url,),
+                kwargs={"directory": tmp_path / "sql"},
+            )
+            for _ in range(3)
+        ]
+        for worker in workers:
+            worker.start()
+        asking = "SELECT FROM pg_stat_activity WHERE application_name = 'settings-ledger migrate'"
+        deadline = time.monotonic() + 60
+        while len(workers) > holder.execute(asking).rowcount:
+            assert time.monotonic() < deadline
+        holder.execute("SELECT pg_advisory_unlock(%s, 0)", (MIGRATION_LOCK,))
+    for worker in workers:
+        worker.join(timeout=60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert len(ask(empty_database.owner_url, APPLIED)) == 2
+
+
+def test_a_file_edited_after_it_was_applied_is_refused_by_name(
+    empty_database: TestDatabase, tmp_path: Path
+) -> None:
+    """A difference between a file and what was applied names the file."""
+    files = write(tmp_path / "sql", m0001_first="CREATE TABLE things (n int)")
+    migrate(empty_database.owner_url, directory=files)
+    write(tmp_path / "sql", m0001_first="CREATE TABLE things (n bigint)")
+    with pytest.raises(SchemaOutdated, match=r"0001_first\.sql was changed"):
+        migrate(empty_database.owner_url, directory=files)
+
+
+def test_a_file_that_fails_leaves_nothing_and_is_named(
+    empty_database: TestDatabase, tmp_path: Path
+) -> None:
+    """A migration is applied whole or not at all, and those before it stay."""
+    files = write(
+        tmp_path / "sql",
+        m0001_good="CREATE TABLE good (n int)",
+        m0002_bad="CREATE TABLE half (n int); SELECT 1/0",
+    )
+    with pytest.raises(ConfigError, match=r"0002_bad\.sql failed.*division by zero"):
+        migrate(empty_database.owner_url, directory=files)
+    assert [row["name"] for row in ask(empty_database.owner_url, APPLIED)] == ["0001_good.sql"]
+    there = ask(empty_database.owner_url, "SELECT to_regclass('half') AS half")
+    assert there == [{"half": None}]
+
+
+def test_a_database_newer_than_the_program_is_refused(
+    fresh_database: Callable[[], TestDatabase],
+) -> None:
+    """A migration that this program does not know means that it is too old."""
+    database = fresh_database()
+    ask(
+        database.owner_url,
+        "INSERT INTO schema_migrations (number, name, checksum) VALUES (9999, '9999_x.sql', '')",
+    )
+    with pytest.raises(ConfigError, match=r"newer program \(9999_x\.sql\)"):
+        migrate(database.owner_url)
+    with (
+        Database(database.server_url).connect("test") as connection,
+        pytest.raises(ConfigError, match="newer program"),
+    ):
+        check_schema(connection)
+
+
+def test_an_outdated_schema_names_the_command(
+    empty_database: TestDatabase, shared_database: TestDatabase
+) -> None:
+    """The check passes on a migrated database and names the remedy on an empty one."""
+    with Database(shared_database.server_url).connect("test") as connection:
+        check_schema(connection)
+    with (
+        Database(empty_database.server_url).connect("test") as connection,
+        pytest.raises(SchemaOutdated, match="settings-ledger migrate"),
+    ):
+        check_schema(connection)
+
+
+def test_an_old_server_is_refused(
+    shared_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server older than PostgreSQL 15 is refused by its number."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "server_version", 140_011)
+    with pytest.raises(ConfigError, match="is PostgreSQL 14; the ledger needs 15"):
+        migrate(shared_database.owner_url)
+
+
+def test_a_server_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
+    """No server at the URL is said as such."""
+    with pytest.raises(DatabaseUnavailable):
+        migrate(f"postgresql:///ledger?host={tmp_path}")
+
+
+def test_partitions_are_added_and_never_taken_away(
+    fresh_database: Callable[[], TestDatabase],
+) -> None:
+    """The number of partitions can be raised at any time, and lowering it is refused."""
+    url = fresh_database().owner_url
+    migrate(url, partitions=4)
+    numbers = "SELECT partition FROM partitions ORDER BY partition"
+    assert [row["partition"] for row in ask(url, numbers)] == [0, 1, 2, 3]
+    with pytest.raises(InvalidInput, match="partitions: there are 4"):
+        migrate(url, partitions=2)
+    migrate(url)
+    assert len(ask(url, numbers)) == 4
+
+
+def test_an_unknown_serving_role_is_refused(fresh_database: Callable[[], TestDatabase]) -> None:
+    """A role that is not there is named."""
+    with pytest.raises(ConfigError, match="no role nobody_at_all"):
+        migrate(fresh_database().owner_url, serving_role="nobody_at_all")
+
+
+def test_the_owner_may_serve(fresh_database: Callable[[], TestDatabase]) -> None:
+    """An installation with one role keeps that role's own privileges."""
+    database = fresh_database()
+    owner = ask(database.owner_url, "SELECT current_user AS name")[0]["name"]
+    migrate(database.owner_url, serving_role=owner)
+    assert ask(database.owner_url, "SELECT 1 AS one FROM events") == []
+
+
+INSERT_EVENT = """
+    INSERT INTO events VALUES
+    (0, 1, gen_random_uuid(), 1, 'topic', '\\x7b7d', decode(repeat('00', 32), 'hex'))
+"""
+TAMPERING = [
+    "UPDATE events SET topic = 'other'",
+    "DELETE FROM events",
+    "TRUNCATE events",
+    "TRUNCATE events CASCADE",
+    "MERGE INTO events USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE",
+]
+TAKING_AWAY = [
+    "ALTER TABLE events DISABLE TRIGGER ALL",
+    "DROP TRIGGER events_are_never_altered ON events",
+    "DROP TABLE events",
+    "ALTER TABLE events OWNER TO CURRENT_USER",
+    "CREATE TRIGGER mine BEFORE INSERT ON events EXECUTE FUNCTION refuse_to_rewrite_history()",
+    "ALTER FUNCTION refuse_to_rewrite_history() OWNER TO CURRENT_USER",
+    "CREATE TABLE mine (n int)",
+    "SET session_replication_role = replica",
+    "INSERT INTO partitions VALUES (77)",
+    "DELETE FROM schema_migrations",
+]
+
+
+@pytest.fixture
+def written(fresh_database: Callable[[], TestDatabase]) -> TestDatabase:
+    database = fresh_database()
+    ask(database.server_url, INSERT_EVENT)
+    return database
+
+
+def test_the_serving_role_can_do_no_more_than_append(written: TestDatabase) -> None:
+    """Whoever serves can neither alter events nor remove what prevents it."""
+    for statement in TAMPERING + TAKING_AWAY:
+        with pytest.raises(errors.InsufficientPrivilege):
+            ask(written.server_url, statement)
+    assert len(ask(written.server_url, "SELECT 1 AS one FROM events")) == 1
+
+
+def test_the_owner_is_refused_by_the_trigger(written: TestDatabase) -> None:
+    """Ownership does not open the log."""
+    for statement in TAMPERING:
+        with pytest.raises(errors.RestrictViolation):
+            ask(written.owner_url, statement)
+
+
+def test_replica_mode_opens_no_back_door(written: TestDatabase) -> None:
+    """Not even a superuser who switches ordinary triggers off can alter events."""
+    with psycopg.connect(written.admin_url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        for statement in TAMPERING:
+            with pytest.raises(errors.RestrictViolation):
+                connection.execute(statement.encode())
+
+
+def test_privileges_are_set_anew(written: TestDatabase) -> None:
+    """A privilege that somebody gave the serving role in passing is gone after migrating."""
+    ask(written.owner_url, f"GRANT ALL ON events TO {ROLE}")
+    ask(written.owner_url, "GRANT UPDATE ON events TO PUBLIC")
+    migrate(written.owner_url, serving_role=ROLE)
+    with pytest.raises(errors.InsufficientPrivilege):
+        ask(written.server_url, TAMPERING[0])
+
+
+def test_the_serving_role_uses_every_other_table(written: TestDatabase) -> None:
+    """Ordinary reading and writing works on all tables that are not the log's own."""
+    own = {"events", "partitions", "schema_migrations"}
+    tables = ask(written.owner_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    names = {row["tablename"] for row in tables} - own
+    assert "sites" in names
+    for name in names:
+        ask(written.server_url, f"DELETE FROM {name}")
