@@ -16,7 +16,7 @@ CREATE TABLE delivery_lanes (
     partition       integer     NOT NULL,
     originator_id   uuid        NOT NULL,
     version         bigint      NOT NULL,
-    failures        integer     NOT NULL CHECK (failures > 0),
+    failures        integer     NOT NULL CHECK (failures >= 0),
     next_attempt_at timestamptz NOT NULL,
     last_error      text        NOT NULL,
     PRIMARY KEY (subscription_id, partition, originator_id)

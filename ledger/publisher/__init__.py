@@ -1,0 +1,10 @@
+"""The publisher: every event to every active subscription, at least once, in order per site."""
+
+from __future__ import annotations
+
+from ledger.publisher.guard import check_url
+from ledger.publisher.policy import ORDERED_DELAYS
+from ledger.publisher.publisher import Publisher
+from ledger.publisher.thread import PublisherThread
+
+__all__ = ["ORDERED_DELAYS", "Publisher", "PublisherThread", "check_url"]

@@ -1,0 +1,77 @@
+"""Requests in flight: made while the publisher may, counted so that it can end cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from ledger.errors import LedgerError
+from ledger.publisher.deliver import Courier, Outcome
+from ledger.publisher.letters import Letter
+from ledger.publisher.policy import Policy
+from ledger.publisher.state import Span
+
+log = structlog.get_logger(__name__)
+
+RECOVERY_PAUSE = 1.0
+"""Seconds to wait after trouble of our own, such as no database."""
+
+
+class Slots:
+    """How many requests a subscription may have in flight: live ones, and retries apart from them.
+
+    Kept apart so that sites that hang on every retry never hold up the others.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.live = asyncio.Semaphore(policy.in_flight)
+        self.retries = asyncio.Semaphore(policy.retries_in_flight)
+
+
+class Attempts:
+    """Makes attempts until it is closed."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._closed = False
+        self._in_flight = 0
+        self._none_in_flight = asyncio.Event()
+        self._none_in_flight.set()
+
+    async def make(self, span: Span, letter: Letter) -> Outcome:
+        """One attempt. Trouble of our own is waited out and never counted as the receiver's.
+
+        Once closed, nothing is sent any more: the task that asks is cancelled.
+        """
+        while True:
+            if self._closed:
+                raise asyncio.CancelledError
+            try:
+                return await self._counted(span, letter)
+            except LedgerError as error:
+                log.warning(
+                    "publisher waits", subscription=str(span.subscription_id), problem=str(error)
+                )
+                await asyncio.sleep(RECOVERY_PAUSE)
+
+    async def _counted(self, span: Span, letter: Letter) -> Outcome:
+        self._in_flight += 1
+        self._none_in_flight.clear()
+        try:
+            return await self._courier.attempt(span.app_id, span.url, letter.data)
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._none_in_flight.set()
+
+    async def close(self, grace: float) -> None:
+        """Start nothing more, and wait up to ``grace`` seconds for what is under way.
+
+        Whoever waited for an attempt has recorded its outcome when this returns.
+        """
+        self._closed = True
+        try:
+            await asyncio.wait_for(self._none_in_flight.wait(), grace)
+        except TimeoutError:
+            log.info("publisher leaves requests behind", in_flight=self._in_flight)

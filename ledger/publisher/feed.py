@@ -1,0 +1,168 @@
+"""A feed: one subscription on one partition, from its cursor to the head of the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from ledger.publisher.attempts import RECOVERY_PAUSE, Slots
+from ledger.publisher.lanes import Lane, Lanes, Tools
+from ledger.publisher.letters import Letter, Reading
+from ledger.publisher.state import Checkpoint, Span, WaitingSite
+from ledger.publisher.tasks import Tasks
+
+log = structlog.get_logger(__name__)
+
+WINDOW = 1024
+"""Letters read and not yet done with, per feed."""
+
+BATCH = 256
+"""Events read at once."""
+
+QUEUE = 64
+"""Letters of one site in the window; a site with more goes on in a lane, read from the log."""
+
+
+class Feed:
+    """Delivers in version order per site, sites beside one another.
+
+    The window holds the positions read and not yet done with; the cursor stands before the
+    first of them. A site whose attempt fails leaves the window for a lane, so that it holds up
+    neither the cursor nor the others.
+    """
+
+    def __init__(
+        self, span: Span, waiting: Iterable[WaitingSite], slots: Slots, tools: Tools
+    ) -> None:
+        self.span = span
+        self.stopped = False
+        self._tools = tools
+        self._slots = slots
+        self._tasks = Tasks()
+        self._lanes = Lanes(span, slots, tools, self._tasks)
+        self._queues: dict[UUID, deque[Letter]] = {}
+        self._window: OrderedDict[int, None] = OrderedDict()
+        self._read_to = self._written = span.position
+        self._received = 0
+        self._wake = asyncio.Event()
+        for site in waiting:
+            self._lanes.restore(site)
+        self._tasks.spawn(self._run())
+
+    @property
+    def cursor(self) -> int:
+        """The position up to which everything is done with, or in a lane."""
+        return next(iter(self._window)) - 1 if self._window else self._read_to
+
+    @property
+    def waiting(self) -> int:
+        """How many sites wait in a lane."""
+        return len(self._lanes)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing to do before time passes or the log grows."""
+        read = self.stopped or self._read_to >= self.span.target
+        return read and not self._window and self._lanes.quiet
+
+    def update(self, span: Span) -> None:
+        """Take note of how the log, or the subscription, has moved on."""
+        self.span = span
+        self._lanes.update(span)
+        self._wake.set()
+
+    def collect(self, checkpoint: Checkpoint) -> None:
+        """Add what changed since the last time. Cursor and lanes are of one moment."""
+        self._lanes.collect(checkpoint)
+        checkpoint.received += self._received + self._lanes.received
+        checkpoint.failed += self._lanes.failed
+        self._received = self._lanes.received = self._lanes.failed = 0
+        if self.cursor != self._written:
+            self._written = self.cursor
+            checkpoint.cursors.append((self.span.key, self._written))
+
+    async def close(self) -> None:
+        """Stop at once; what is not recorded yet is done again by the next run."""
+        await self._tasks.cancel()
+
+    async def _run(self) -> None:
+        while not self.stopped:
+            self._wake.clear()
+            if self._read_to < self.span.target and len(self._window) <= WINDOW - BATCH:
+                await self._read()
+            else:
+                await self._wake.wait()
+
+    async def _read(self) -> None:
+        try:
+            reading = await self._tools.blocking.run(
+                self._tools.reader.after, self.span, self._read_to, BATCH
+            )
+        except Exception as error:  # noqa: BLE001 — said, and tried again after a pause
+            problem = f"{type(error).__name__}: {error}"
+            log.warning("publisher waits", **self._names(), problem=problem)
+            await asyncio.sleep(RECOVERY_PAUSE)
+            return
+        self._accept(reading)
+
+    def _accept(self, reading: Reading) -> None:
+        if reading.events:
+            self._read_to = reading.last_position
+        for letter in reading.letters:
+            self._enqueue(letter)
+        if reading.unknown is not None:
+            # For good: what this program does not understand it must not pass over.
+            self.stopped = True
+            log.error("publisher stopped", **self._names(), problem=str(reading.unknown))
+        self._tools.changed()
+
+    def _enqueue(self, letter: Letter) -> None:
+        lane = self._lanes.get(letter.originator_id)
+        if lane is not None:
+            lane.behind_until = letter.position
+            return
+        self._window[letter.position] = None
+        queue = self._queues.get(letter.originator_id)
+        if queue is None:
+            queue = self._queues[letter.originator_id] = deque([letter])
+            self._tasks.spawn(self._serve(letter.originator_id, queue))
+            return
+        queue.append(letter)
+        if len(queue) > QUEUE:
+            self._open_lane(letter.originator_id, queue)
+
+    async def _serve(self, originator_id: UUID, queue: deque[Letter]) -> None:
+        """Deliver a site's letters one after the other until there are none, or one fails."""
+        while queue:
+            letter = queue[0]
+            async with self._slots.live:
+                outcome = await self._tools.attempts.make(self.span, letter)
+            lane = self._lanes.get(originator_id)
+            if lane is not None or not outcome.received:
+                lane = lane or self._open_lane(originator_id, queue)
+                self._lanes.settle(lane, letter, outcome)
+                return
+            queue.popleft()
+            self._window.pop(letter.position)
+            self._received += 1
+            self._wake.set()
+            self._tools.changed()
+        del self._queues[originator_id]
+
+    def _open_lane(self, originator_id: UUID, queue: deque[Letter]) -> Lane:
+        """Move a site out of the window; its attempt under way, if any, is settled afterwards."""
+        for letter in queue:
+            self._window.pop(letter.position)
+        del self._queues[originator_id]
+        self._wake.set()
+        return self._lanes.open(originator_id, queue[0].version, queue[-1].position)
+
+    def _names(self) -> dict[str, object]:
+        return {
+            "subscription": str(self.span.subscription_id),
+            "partition": self.span.partition,
+        }
