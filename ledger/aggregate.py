@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid5
 
-from eventsourcing.domain import Aggregate, event
+from eventsourcing.domain import Aggregate, Snapshot, event
 from uuid_utils.compat import uuid7
 
 from ledger import timestamps
@@ -58,6 +58,17 @@ class SettingsRecord:
     settings: dict[str, Any]
     created: datetime
     updated: datetime
+
+
+def snapshot_state(record: SettingsRecord) -> dict[str, Any]:
+    """The aggregate's attributes as the library's snapshots hold them."""
+    return {
+        "_created_on": record.created,
+        "_modified_on": record.updated,
+        "site_id": str(record.site_id),
+        "kind": record.kind,
+        "settings": record.settings,
+    }
 
 
 def via_facts(via: Via) -> dict[str, Any]:
@@ -127,6 +138,18 @@ class SiteSettings(Aggregate):
             settings=kind.defaults(),
             via=via_facts(via),
         )
+
+    @classmethod
+    def standing_at(cls, record: SettingsRecord) -> SiteSettings:
+        """The aggregate as ``record`` has it, at a cost that does not depend on its history."""
+        snapshot = Snapshot(
+            originator_id=originator_id(record.site_id, record.kind),
+            originator_version=record.version,
+            timestamp=record.updated,
+            topic=cls.TOPIC,
+            state=snapshot_state(record),
+        )
+        return cast("SiteSettings", snapshot.mutate(None))
 
     def change(
         self,

@@ -62,7 +62,8 @@ def is_passing(error: Exception) -> bool:
 DatabaseError = psycopg.Error
 
 
-def _as_ledger_error(error: psycopg.Error) -> LedgerError:
+def as_ledger_error(error: psycopg.Error) -> LedgerError:
+    """The ledger's word for what the database said."""
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         detail = str(error).strip().splitlines()
         return DatabaseUnavailable(
@@ -89,7 +90,7 @@ def translated_errors() -> Iterator[None]:
     except PoolTimeout:
         raise DatabaseUnavailable("The database does not answer in time.") from None
     except psycopg.Error as error:
-        raise _as_ledger_error(error) from error
+        raise as_ledger_error(error) from error
 
 
 class Database:

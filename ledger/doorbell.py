@@ -30,12 +30,7 @@ class Doorbell:
         """Tell the readers soon. Never blocks, never fails."""
         self._due.set()
         if self._thread is None:
-            with self._starting:
-                if self._thread is None and not self._closing.is_set():
-                    self._thread = threading.Thread(
-                        target=self._loop, name="ledger doorbell", daemon=True
-                    )
-                    self._thread.start()
+            self._start()
 
     def close(self) -> None:
         """Ring what is due and stop."""
@@ -43,6 +38,14 @@ class Doorbell:
         self._due.set()
         if self._thread is not None:
             self._thread.join()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(
+                    target=self._loop, name="ledger doorbell", daemon=True
+                )
+                self._thread.start()
 
     def _loop(self) -> None:
         connection: Connection | None = None
@@ -61,7 +64,7 @@ class Doorbell:
         try:
             if connection is None:
                 connection = self._database.connect("doorbell")
-            connection.execute(f"NOTIFY {DOORBELL}")
+            connection.execute("SELECT pg_notify(%s, '')", (DOORBELL,))
         except (DatabaseError, LedgerError):
             if connection is not None:
                 with suppress(DatabaseError):
@@ -82,7 +85,7 @@ class Listener:
         since it may have rung meanwhile. Raises DatabaseUnavailable where nobody answers."""
         if self._connection is None:
             self._connection = self._database.connect("listener")
-            self._connection.execute(f"LISTEN {DOORBELL}")
+            self._connection.execute("LISTEN settings_ledger")
             return True
         try:
             return any(True for _ in self._connection.notifies(timeout=timeout, stop_after=1))

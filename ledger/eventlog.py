@@ -11,8 +11,11 @@ from typing import Any
 from uuid import UUID
 
 
+from ledger import timestamps
+from ledger.aggregate import SettingsRecord
 from ledger.canonical import leaf_hash
 from ledger.database import Connection, Cursor, class_row
+from ledger.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -170,13 +173,36 @@ def read_after(
     connection: Connection, partition: int, position: int, limit: int
 ) -> list[RecordedEvent]:
     """Up to ``limit`` events behind ``position``, in the log's order."""
+    return read_between(connection, partition, position, limit)
+
+
+def read_between(
+    connection: Connection,
+    partition: int,
+    position: int,
+    limit: int,
+    *,
+    stop: int | None = None,
+    topics: Sequence[str] = (),
+) -> list[RecordedEvent]:
+    """Up to ``limit`` events behind ``position`` and not behind ``stop``, of these topics or any."""
     with connection.cursor(row_factory=class_row(RecordedEvent)) as cursor:
         cursor.execute(
             """
             SELECT partition, position, originator_id, originator_version, topic, state, leaf_hash
-            FROM events WHERE partition = %s AND position > %s ORDER BY position LIMIT %s
+            FROM events
+            WHERE partition = %(partition)s AND position > %(position)s
+              AND position <= coalesce(%(stop)s::bigint, 9223372036854775807)
+              AND (%(topics)s::text[] IS NULL OR topic = ANY (%(topics)s::text[]))
+            ORDER BY position LIMIT %(limit)s
             """,
-            (partition, position, limit),
+            {
+                "partition": partition,
+                "position": position,
+                "stop": stop,
+                "topics": list(topics) or None,
+                "limit": limit,
+            },
         )
         return cursor.fetchall()
 
@@ -223,6 +249,30 @@ WHERE partition = %(partition)s AND originator_id = %(originator_id)s
   AND originator_version <= coalesce(%(to_version)s::bigint, 9223372036854775807)
 ORDER BY originator_version DESC LIMIT %(limit)s::bigint
 """
+
+
+def record_at(
+    connection: Connection, partition: int, originator_id: UUID, version: int
+) -> SettingsRecord:
+    """The settings as they stood after ``version``. Raises NotFound."""
+    first = read_originator(connection, partition, originator_id, limit=1)
+    found = read_originator(
+        connection, partition, originator_id, from_version=version, to_version=version
+    )
+    if not found:
+        raise NotFound("version", version)
+    facts = found[0].facts
+    return SettingsRecord(
+        site_id=UUID(facts["site_id"]),
+        kind=facts["kind"],
+        version=version,
+        partition=partition,
+        position=found[0].position,
+        leaf_hash=found[0].leaf_hash,
+        settings=facts["settings"],
+        created=timestamps.parse(first[0].facts["timestamp"]),
+        updated=timestamps.parse(facts["timestamp"]),
+    )
 
 
 def head(connection: Connection, partition: int) -> int:

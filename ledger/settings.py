@@ -125,11 +125,16 @@ class SettingsKind:
     def reply(
         self, settings: Mapping[str, Any], created: datetime, updated: datetime
     ) -> dict[str, Any]:
-        """The settings as the wire shows them, without the wrapper, with the read-only dates."""
+        """The settings as the wire shows them, without the wrapper, with the read-only dates.
+
+        In the order in which the kind declares its fields, as the seeds show them.
+        """
+        ordered = [name for name in self._root.fields if name in settings]
+        ordered += [name for name in settings if name not in self._root.fields]
         shown = {
-            name: value
-            for name, value in settings.items()
-            if name not in self.hidden_at_default or value != self._root.default.get(name)
+            name: settings[name]
+            for name in ordered
+            if name not in self.hidden_at_default or settings[name] != self._root.default.get(name)
         }
         dates = (timestamps.wire(created), timestamps.wire(updated))
         return shown | dict(zip(READ_ONLY_FIELDS, dates, strict=True))

@@ -1,0 +1,122 @@
+"""The application over one partition: create, get and update a site's settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.persistence import ApplicationRecorder, EventStore, Mapper
+from eventsourcing.utils import Environment, EnvType
+
+from ledger.actors import check_reason
+from ledger.aggregate import SettingsRecord, originator_id
+from ledger.commands import SettingsCommand, deadline_in
+from ledger.database import Database
+from ledger.errors import InvalidInput
+from ledger.idempotency import Idempotency
+from ledger.identity import Provenance
+from ledger.mapper import SettingsMapper
+from ledger.recorder import CurrentSnapshots, PartitionLog, SnapshotMapper
+from ledger.settings import SettingsKind, UnknownFields
+from ledger.writer import CurrentSettings, Writer
+
+# Admits ids and tags such as `restore:v3`, and no prose: an event holds no personal data.
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
+
+# Nothing of the process's environment gets in: a COMPRESSOR_TOPIC in someone's shell would
+# otherwise change the bytes that are stored.
+_ENVIRONMENT = {"PERSISTENCE_MODULE": "eventsourcing.popo", "IS_SNAPSHOTTING_ENABLED": "y"}
+
+
+class SettingsLedger(Application[UUID]):
+    """Settings of the sites of one partition.
+
+    ``repository.get(id)`` rebuilds from the current row, ``repository.get(id, version=n)``
+    from the events alone. Changes go through the partition's writer.
+    """
+
+    is_snapshotting_enabled = True
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        current: CurrentSettings,
+        *,
+        unknown_fields: UnknownFields = "refuse",
+        write_timeout: float = 10.0,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._current = current
+        self._unknown_fields = unknown_fields
+        self._write_timeout = write_timeout
+        self.partition = writer.partition
+        super().__init__()
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:  # noqa: ARG002
+        """The same environment in every process."""
+        return Environment(name, _ENVIRONMENT)
+
+    def construct_mapper(self) -> Mapper[UUID]:
+        """The owner of the stored bytes."""
+        return SettingsMapper()
+
+    def construct_recorder(self) -> ApplicationRecorder:
+        """This partition's log."""
+        return PartitionLog(self._database, self._writer, timeout=self._write_timeout)
+
+    def construct_snapshot_store(self) -> EventStore[UUID]:
+        """The current rows."""
+        recorder = CurrentSnapshots(self._database, self.partition, self._current)
+        return EventStore(SnapshotMapper(), recorder)
+
+    def get(self, site_id: UUID, kind: SettingsKind) -> SettingsRecord | None:
+        """The settings as they stand, None where nothing is recorded yet."""
+        key = originator_id(site_id, kind.fqdn)
+        with self._database.connection() as connection:
+            rows = self._current.select(connection, self.partition, [key])
+            return self._current.records_in(rows).get(key)
+
+    def submit(
+        self,
+        site_id: UUID,
+        kind: SettingsKind,
+        patch: Mapping[str, Any] | None,
+        provenance: Provenance,
+        *,
+        if_match: Sequence[int] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> Future[SettingsRecord]:
+        """Hand a change to the writer; the future holds the settings after it.
+
+        ``patch`` None only sees to it that the settings exist. Raises InvalidSettings,
+        InvalidInput and Unavailable at once; the future raises VersionMismatch,
+        IdempotencyConflict, ChangeRefused, Unavailable and OutcomeUnknown.
+        """
+        check_reason(provenance.reason)
+        for name, tag in (("origin", provenance.origin), ("request_id", provenance.request_id)):
+            if tag is not None and not _TAG.fullmatch(tag):
+                raise InvalidInput(name, "expected 1 to 128 letters, digits and ._:/+-")
+        if patch is not None:
+            patch = kind.validate_patch(patch, unknown_fields=self._unknown_fields)
+        command = SettingsCommand(
+            deadline=deadline_in(self._write_timeout),
+            site_id=site_id,
+            kind=kind,
+            patch=patch,
+            provenance=provenance,
+            if_match=if_match,
+            idempotency=idempotency,
+        )
+        self._writer.submit(command)
+        return command.future
+
+    def close(self) -> None:
+        """Record what waits, then stop."""
+        self._writer.close()
+        super().close()

@@ -1,0 +1,380 @@
+"""The writer of a partition: all waiting changes as one transaction (group commit, folding)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from eventsourcing.persistence import IntegrityError
+
+from ledger import actors, eventlog, idempotency
+from ledger.aggregate import SettingsRecord
+from ledger.commandqueue import CommandQueue
+from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
+from ledger.database import (
+    Connection,
+    Cursor,
+    Database,
+    DatabaseError,
+    as_ledger_error,
+    is_lost,
+    is_passing,
+    lock_partition,
+)
+from ledger.doorbell import Doorbell
+from ledger.errors import ChangeRefused, DatabaseUnavailable, LedgerError, OutcomeUnknown
+from ledger.eventlog import OfferedEvent
+from ledger.folding import (
+    Replay,
+    SiteFold,
+    Surroundings,
+    chain,
+    fold_batch,
+    placed,
+    records_of,
+)
+
+logger = logging.getLogger(__name__)
+
+MOST_PER_BATCH = 512
+EXPIRY_INTERVAL = 0.1
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+
+# Acknowledged means on disk, and look-ups by key are planned as such whatever the statistics
+# say: a plan made while the log was small would otherwise be kept while it grows.
+_SESSION = (
+    "-c synchronous_commit=on -c default_transaction_read_only=off -c statement_timeout=15s "
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+)
+
+Result = TypeVar("Result")
+Positions = dict[tuple[UUID, int], int]
+
+
+class CurrentSettings(Protocol):
+    """The inline projection: the settings as they stand, changed within the append."""
+
+    def select(
+        self, connection: Connection, partition: int, originators: Sequence[UUID]
+    ) -> Cursor:
+        """Rows of the originators that have settings; read them with ``records_in``."""
+
+    def records_in(self, rows: Cursor) -> dict[UUID, SettingsRecord]:
+        """What ``select`` found."""
+
+    def apply(
+        self, connection: Connection, partition: int, records: Sequence[SettingsRecord]
+    ) -> None:
+        """Take on each record whose event is in the log by now; the lock is held."""
+
+
+class Writer:
+    """Records what callers hand in, one batch in flight at a time.
+
+    A batch is read, folded and offered to the log as one transaction. What the log took is
+    answered; a site that someone else moved meanwhile runs again in the next batch. When the
+    connection breaks after sending, the identical bytes are offered again until the log says
+    whether it has them. Safe to use from any number of threads.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        partition: int,
+        current: CurrentSettings | None,
+        doorbell: Doorbell,
+        *,
+        queue_size: int = 10_000,
+    ) -> None:
+        self._database = database
+        self.partition = partition
+        self._current = current
+        self._doorbell = doorbell
+        self._queue = CommandQueue(queue_size)
+        self._in_flight: Sequence[AnyCommand] = ()
+        self._connection: Connection | None = None
+        self._starting = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._finished = threading.Event()
+
+    def submit(self, command: AnyCommand) -> None:
+        """Queue a command; its future is settled by its deadline. Raises Unavailable."""
+        if not self._threads:
+            self._start()
+        self._queue.put(command)
+
+    def close(self) -> None:
+        """Record what waits, then stop. Whatever cannot be recorded ends at its deadline."""
+        self._queue.close()
+        if self._threads:
+            self._finished.wait()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._threads:
+                return
+            name = f"ledger writer {self.partition}"
+            threads = [
+                threading.Thread(target=self._loop, name=name, daemon=True),
+                threading.Thread(target=self._expire_loop, name=f"{name} expiry", daemon=True),
+            ]
+            for thread in threads:
+                thread.start()
+            self._threads = threads
+
+    def _loop(self) -> None:
+        while not self._queue.drained:
+            batch = self._queue.take(MOST_PER_BATCH)
+            self._in_flight = batch
+            try:
+                self._run(batch)
+            except Exception:
+                # A mistake of ours must not leave callers waiting, nor stop the partition.
+                logger.exception("the writer of partition %d failed on a batch", self.partition)
+                self._disconnect()
+                for command in batch:
+                    command.fail(OutcomeUnknown("The change failed in an unforeseen way."))
+            self._in_flight = ()
+        self._disconnect()
+        self._finished.set()
+
+    def _expire_loop(self) -> None:
+        while not self._finished.wait(EXPIRY_INTERVAL):
+            now = time.monotonic()
+            for command in [*self._queue.expired(now), *self._in_flight]:
+                if command.deadline <= now:
+                    command.expire()
+
+    def _run(self, batch: Sequence[AnyCommand]) -> None:
+        """Record one batch; what could not be decided goes back to the front of the queue."""
+        batch = [command for command in batch if not command.settled]
+        if not batch:
+            return
+        try:
+            if isinstance(batch[0], AppendCommand):
+                self._run_append(batch[0])
+            else:
+                self._run_settings([c for c in batch if isinstance(c, SettingsCommand)])
+        except ChangeRefused as error:
+            for command in batch:
+                command.mark_unsent()
+            if len(batch) == 1:
+                batch[0].fail(error)
+                return
+            # Halves, until the culprit stands alone and the others are recorded.
+            middle = len(batch) // 2
+            self._run(batch[:middle])
+            self._run(batch[middle:])
+        except LedgerError as error:
+            for command in batch:
+                command.fail(error)
+
+    def _run_settings(self, commands: Sequence[SettingsCommand]) -> None:
+        around = self._insisting(commands, lambda link: self._read(link, commands))
+        if around is None:
+            return
+        folds = fold_batch(self.partition, commands, around)
+        offered = [fold for fold in folds if fold.events]
+        self._settle(commands, [fold for fold in folds if not fold.events], {})
+        positions: Positions | None = {}
+        if offered:
+            sent = [command for fold in offered for command in fold.commands]
+            if not self._mark_sent(sent):
+                return
+            positions = self._insisting(sent, lambda link: self._offer(link, offered, around.now))
+        if positions is not None:
+            self._settle(commands, offered, positions)
+
+    def _mark_sent(self, commands: Sequence[AnyCommand]) -> bool:
+        """Note that all are about to be sent; where one gave up just now, none is, yet."""
+        if all([command.mark_sent() for command in commands]):
+            return True
+        self._requeue(commands)
+        return False
+
+    def _requeue(self, commands: Sequence[AnyCommand]) -> None:
+        for command in commands:
+            command.mark_unsent()
+        self._queue.put_back([command for command in commands if not command.settled])
+
+    def _read(self, connection: Connection, commands: Sequence[SettingsCommand]) -> Surroundings:
+        """One round trip for all that the batch's decisions rest on."""
+        if self._current is None:
+            message = "a writer without current settings cannot change settings"
+            raise LedgerError(message)
+        originators = list({command.originator_id for command in commands})
+        keys = [address for command in commands if (address := command.key_address)]
+        wanted = list({pair for command in commands for pair in command.identities})
+        with connection.pipeline():
+            clock = connection.execute("SELECT clock_timestamp() AS now")
+            # Settings before keys: a key that is used between the two moves its site, and
+            # the append notices; the other way round the request would be recorded twice.
+            rows = self._current.select(connection, self.partition, originators)
+            used = idempotency.select_used(connection, self.partition, keys) if keys else None
+            known = actors.select_tokens(connection, self.partition, wanted)
+        tokens = actors.tokens_in(known)
+        missing = [pair for pair in wanted if pair not in tokens]
+        if missing:
+            tokens |= actors.add_tokens(connection, self.partition, missing)
+        return Surroundings(
+            now=_now(clock),
+            records=self._current.records_in(rows),
+            used_keys=idempotency.used_in(used) if used else {},
+            tokens=tokens,
+        )
+
+    def _offer(
+        self, connection: Connection, folds: Sequence[SiteFold], stamp: datetime
+    ) -> Positions:
+        """One transaction in one round trip; returns the positions of all that is in the log."""
+        events = [event for fold in folds for event in fold.events]
+        records = [fold.record for fold in folds if fold.record is not None]
+        notes = [note for fold in folds for note in fold.notes]
+        used = [key for fold in folds for key in fold.used]
+        bases = {fold.originator_id: fold.base for fold in folds}
+        with connection.pipeline():
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            lock_partition(connection, self.partition)
+            appended = eventlog.append(connection, self.partition, events, bases, stamp=stamp)
+            if self._current is not None:
+                self._current.apply(connection, self.partition, records)
+            if notes:
+                actors.keep_reasons(connection, self.partition, notes)
+            if used:
+                idempotency.keep_used(connection, self.partition, used)
+            connection.execute("COMMIT")
+        return _positions(appended)
+
+    def _settle(
+        self, commands: Sequence[SettingsCommand], folds: Sequence[SiteFold], positions: Positions
+    ) -> None:
+        """Answer the commands of the sites that the log took; the others run again, in order."""
+        moved: set[UUID] = set()
+        if positions:
+            self._doorbell.ring()
+        for fold in folds:
+            if fold.events and (fold.originator_id, fold.events[-1].originator_version) not in (
+                positions
+            ):
+                moved.add(fold.originator_id)
+                continue
+            for command, answer in fold.answers:
+                if isinstance(answer, SettingsRecord):
+                    place = positions.get((fold.originator_id, answer.version), answer.position)
+                    command.succeed(placed(answer, place))
+                elif isinstance(answer, Replay):
+                    self._answer_again(command, answer.version)
+                else:
+                    command.fail(answer)
+        if moved:
+            self._requeue([command for command in commands if command.originator_id in moved])
+
+    def _answer_again(self, command: SettingsCommand, version: int) -> None:
+        """Answer a repeated request with what its first time gave."""
+
+        def read(connection: Connection) -> SettingsRecord:
+            return eventlog.record_at(connection, self.partition, command.originator_id, version)
+
+        record = self._insisting([command], read)
+        if record is not None:
+            command.succeed(record)
+
+    def _run_append(self, command: AppendCommand) -> None:
+        originators = list({UUID(str(event.originator_id)) for event in command.events})
+
+        def read(connection: Connection) -> tuple[dict[UUID, eventlog.Head], Any]:
+            heads = eventlog.read_heads(connection, self.partition, originators)
+            if self._current is None:
+                return heads, {}
+            rows = self._current.select(connection, self.partition, originators)
+            return heads, self._current.records_in(rows)
+
+        found = self._insisting([command], read)
+        if found is None:
+            return
+        heads, standing = found
+        try:
+            events = chain(command.events, heads)
+        except IntegrityError as error:
+            command.fail(error)
+            return
+        records = records_of(self.partition, events, standing) if self._current else []
+        bases = {key: heads[key].leaf_hash if key in heads else None for key in originators}
+        if not self._mark_sent([command]):
+            return
+        positions = self._insisting(
+            [command], lambda link: self._offer_finished(link, events, records, bases)
+        )
+        if positions is None:
+            return
+        if len(positions) < len(events):
+            self._requeue([command])
+            return
+        self._doorbell.ring()
+        command.succeed([positions[e.originator_id, e.originator_version] for e in events])
+
+    def _offer_finished(
+        self,
+        connection: Connection,
+        events: Sequence[OfferedEvent],
+        records: Sequence[SettingsRecord],
+        bases: dict[UUID, bytes | None],
+    ) -> Positions:
+        with connection.pipeline():
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            lock_partition(connection, self.partition)
+            appended = eventlog.append(
+                connection, self.partition, events, bases, stamp=None, together=True
+            )
+            if self._current is not None:
+                self._current.apply(connection, self.partition, records)
+            connection.execute("COMMIT")
+        return _positions(appended)
+
+    def _insisting(
+        self, commands: Sequence[AnyCommand], work: Callable[[Connection], Result]
+    ) -> Result | None:
+        """What ``work`` returns, however often the connection breaks; None once nobody waits.
+
+        ``work`` must be safe to repeat: it reads, or it offers identical bytes. Raises the
+        ledger's error where the server answers that it refuses.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if self._connection is None:
+                    purpose = f"writer {self.partition}"
+                    self._connection = self._database.connect(purpose, options=_SESSION)
+                return work(self._connection)
+            except DatabaseUnavailable:
+                pass
+            except DatabaseError as error:
+                self._disconnect()
+                if not (is_lost(error) or is_passing(error)):
+                    raise as_ledger_error(error) from error
+            if all(command.settled for command in commands):
+                return None
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(DatabaseError):
+                self._connection.close()
+            self._connection = None
+
+
+def _now(clock: Cursor) -> datetime:
+    (row,) = clock.fetchall()
+    now: datetime = row["now"]
+    return now.astimezone(UTC)
+
+
+def _positions(appended: Cursor) -> Positions:
+    return {(row["originator_id"], row["originator_version"]): row["position"] for row in appended}
