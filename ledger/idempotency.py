@@ -115,14 +115,15 @@ def keep_used(
     )
 
 
-def forget_expired(connection: Connection, limit: int = 1000) -> int:
-    """Delete up to ``limit`` keys that were kept long enough; returns how many."""
-    return connection.execute(
+def forget_expired(connection: Connection, partition: int, limit: int) -> None:
+    """Delete up to ``limit`` keys of the partition that were kept long enough."""
+    connection.execute(
         """
         DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM idempotency_keys
-            WHERE used_at <= clock_timestamp() - %s::interval LIMIT %s
+            WHERE partition = %s AND used_at <= clock_timestamp() - %s::interval
+            ORDER BY used_at LIMIT %s
         ))
         """,
-        (KEPT_FOR, limit),
-    ).rowcount
+        (partition, KEPT_FOR, limit),
+    )

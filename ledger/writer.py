@@ -248,6 +248,8 @@ class Writer:
                 actors.keep_reasons(connection, self.partition, notes)
             if used:
                 idempotency.keep_used(connection, self.partition, used)
+                # Twice as many go as come, so the table holds a day's keys without a sweeper.
+                idempotency.forget_expired(connection, self.partition, 2 * len(used))
             connection.execute("COMMIT")
         return _positions(appended)
 

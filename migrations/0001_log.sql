@@ -69,7 +69,7 @@ CREATE TABLE idempotency_keys (
     used_at       timestamptz NOT NULL,
     PRIMARY KEY (partition, originator_id, credential, key_hash)
 );
-CREATE INDEX idempotency_keys_by_age ON idempotency_keys (used_at);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (partition, used_at);
 
 -- The settings as they stand, changed in the append's own transaction. Room is left on each
 -- page because rows are updated in place, again and again.
