@@ -19,11 +19,11 @@ def opened(**overrides: object) -> Iterator[Ledger]:
 
     Imported here and not above: a command's ``--help`` must not wait for a database driver.
     """
-    with waiting("opening the ledger …"):
+    with waiting("Opening the ledger …") as say:
         from ledger import Ledger
 
         log_to_stderr()
-        ledger = Ledger.open(**overrides)
+        ledger = Ledger.open(progress=say, **overrides)
     with ledger:
         yield ledger
 
@@ -36,6 +36,15 @@ def log_to_stderr(level: str = "warning") -> None:
 
     logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(levelname)s %(message)s")
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper("iso"),
+            # Plain: rich tracebacks show local variables, and those may hold a key.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

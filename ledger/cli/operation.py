@@ -118,10 +118,8 @@ def check(as_json: AsJson = False) -> None:
     Positions, versions, the chain of hashes, the settings in events and the current settings.
     Exits 1 and names the first fault where there is one.
     """
-    from ledger.verification import verify
-
     with opened() as ledger, progress("checking the log") as advance:
-        report = verify(ledger, progress=advance)
+        report = ledger.verify(advance)
     found = {"events": report.events, "sites": report.sites}
     if as_json:
         document({"ok": report.fault is None, **found, "fault": report.fault})

@@ -132,15 +132,18 @@ def age(at: datetime, now: datetime | None = None) -> str:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show on stderr that something is under way; only on a terminal."""
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """Say on stderr what is under way; a terminal shows it while it lasts.
+
+    The caller gets a function that takes what has come to be waited for.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield complain
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        yield
+    with Console(stderr=True).status(what) as status:
+        yield status.update
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from ledger.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from ledger.aggregate import SettingsRecord
     from ledger.history import Change
-    from ledger.records import SettingsRecord
 
 settings_commands = typer.Typer(no_args_is_help=True, help="Settings: read and change them.")
 
@@ -111,11 +111,10 @@ def history(
     named = kind_named(kind)
     with opened() as ledger:
         changes = ledger.site(site, named).history.changes()
-    newest_first = sorted(changes, key=lambda change: -change.version)
     if as_json:
-        document([_as_document(change) for change in newest_first])
+        document([_as_document(change) for change in changes])
     else:
-        rows = [_row(change) for change in newest_first]
+        rows = [_row(change) for change in changes]
         show(table(("version", "when", "who", "changes", "why"), rows))
 
 

@@ -28,8 +28,10 @@ def create_site(
     as_json: AsJson = False,
 ) -> None:
     """Create a site with the default settings."""
+    from ledger.identity import Via
+
     with opened() as ledger:
-        created = ledger.create_site(site_id=site_id, name=name)
+        created = ledger.create_site(site_id, name, via=Via("cli"))
         site = ledger.directory.site(created.site_id)
     if as_json:
         document(picked(site, "site_id", "partition"))

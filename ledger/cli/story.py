@@ -52,7 +52,7 @@ class Teller:
             "base_url": story.base_url,
             "before": story.before,
             "after": story.after,
-            "changes": story.history[-1].changes,
+            "changes": story.history[0].changes,
             "delivery": {
                 "jwt": webhook.jwt,
                 "event": webhook.event,
@@ -64,7 +64,7 @@ class Teller:
 
     def _chapters(self, story: Story) -> list[RenderableType]:
         demo, event = story.demo, story.webhook.event
-        change = max(story.history, key=lambda change: change.version)
+        change = story.history[0]
         actor = f"{change.actor.type} {change.actor.id}" if change.actor else "nobody known"
         signature = (
             "its RS256 signature holds against the app's public key"
