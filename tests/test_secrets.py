@@ -16,6 +16,12 @@ from ledger.secrets import SECRET_FILE, Keyring, hash_secret, matches, new_secre
 ROOT = "correct-horse-battery-staple-0123456789"
 
 
+@pytest.fixture(autouse=True)
+def no_key_in_the_environment(monkeypatch):
+    """What these tests set is all there is."""
+    monkeypatch.delenv("LEDGER_SECRET_KEY", raising=False)
+
+
 def test_a_purpose_has_one_key_and_another_purpose_another():
     """The same root and purpose give the same 32 bytes, anything else gives others."""
     keyring, same, other = Keyring(ROOT), Keyring(ROOT), Keyring(ROOT + "!")

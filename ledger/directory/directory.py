@@ -27,6 +27,7 @@ from ledger.directory.rows import (
     Subscription,
 )
 from ledger.errors import AlreadyExists, ConfigError, NotFound
+from ledger.eventlog import head
 from ledger.identity import Identity
 from ledger.secrets import Keyring, hash_secret, matches, new_secret
 
@@ -157,9 +158,9 @@ class Directory:
         """
         app, site = self.app(app_id), self.site(site_id)
         with self._database.connection() as connection:
-            head = _locked_head(connection, site.partition)
+            position = _locked_head(connection, site.partition)
             installation = installations.insert_installation(
-                connection, uuid4(), app.app_id, site, head
+                connection, uuid4(), app.app_id, site, position
             )
         if installation is None:
             raise AlreadyExists(f"The app {app_id} is installed on the site {site_id} already.")
@@ -169,8 +170,8 @@ class Directory:
         """End an installation at the present head. Raises NotFound, also when it had ended."""
         partition = self.installation(instance_id).partition
         with self._database.connection() as connection:
-            head = _locked_head(connection, partition)
-            if not installations.end_installation(connection, instance_id, head):
+            position = _locked_head(connection, partition)
+            if not installations.end_installation(connection, instance_id, position):
                 raise NotFound("installed app instance", instance_id)
         return self.installation(instance_id)
 
@@ -232,8 +233,8 @@ class Directory:
         with self._database.connection() as connection:
             heads = _locked_heads(connection)
             subscriptions.insert_subscription(connection, subscription_id, app_id, wanted, checked)
-            for partition, head in heads.items():
-                subscriptions.insert_span(connection, subscription_id, partition, head)
+            for partition, position in heads.items():
+                subscriptions.insert_span(connection, subscription_id, partition, position)
             return subscriptions.list_subscriptions(connection, subscription_id)[0]
 
     def subscriptions(self, *, deleted: bool = False) -> list[Subscription]:
@@ -247,8 +248,8 @@ class Directory:
             heads = _locked_heads(connection)
             if not subscriptions.end_subscription(connection, subscription_id):
                 raise NotFound("subscription", subscription_id)
-            for partition, head in heads.items():
-                subscriptions.end_span(connection, subscription_id, partition, head)
+            for partition, position in heads.items():
+                subscriptions.end_span(connection, subscription_id, partition, position)
 
 
 def _locked_heads(connection: Connection) -> dict[int, int]:
@@ -267,7 +268,4 @@ def _locked_head(connection: Connection, partition: int) -> int:
     A statement of its own after the lock: it must look with a snapshot from after the wait.
     """
     lock_partition_shared(connection, partition)
-    row = connection.execute(
-        "SELECT coalesce(max(position), 0) AS head FROM events WHERE partition = %s", (partition,)
-    ).fetchone()
-    return 0 if row is None else int(row["head"])
+    return head(connection, partition)

@@ -11,9 +11,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from ledger.actors import LONGEST_REASON
 from ledger.settings import SettingsKind
 from ledger.web import schemas
-from ledger.web.headers import LONGEST_IDEMPOTENCY_KEY, LONGEST_REASON
+from ledger.web.headers import LONGEST_IDEMPOTENCY_KEY
 from ledger.web.request_id import HEADER as REQUEST_ID
 
 DESCRIPTION = """\

@@ -10,9 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
+from ledger.actors import LONGEST_REASON
 from ledger.errors import InvalidInput
 
-LONGEST_REASON = 1000
 LONGEST_IDEMPOTENCY_KEY = 255
 
 # RFC 9110, section 8.8.3: an opaque tag may hold commas, but no quotes.
