@@ -52,17 +52,27 @@ class Account:
             os.chown(directory, uid, gid)
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    prefix: tuple[str, ...]
+    owner: tuple[int, int] | None
+    # The prefix without capabilities: PostgreSQL asks with access(2) whether it can reach
+    # itself, and no capability satisfies that.
+    bare: tuple[str, ...]
+
+
 def choose_account(place: Place, programs: Path) -> Account:
     """The first account that works here. Raises EmbeddedServerError when none does."""
     ending = _DIE_WITH_KEEPER if _runs(_DIE_WITH_KEEPER, "true") else ()
     if os.geteuid() != 0 and _named(os.geteuid()):
         return Account(ending, None, programs)
-    for prefix, owner in _candidates(place):
-        if not _runs(prefix, "true"):
+    for candidate in _candidates(place):
+        if not _runs(candidate.prefix, "true"):
             continue
-        for reachable in (programs, _copied(programs) if owner else None):
-            if reachable and _runs(prefix, str(reachable / "initdb"), "--version"):
-                return Account(prefix + ending, owner, reachable)
+        if _runs(candidate.bare, str(programs / "initdb"), "--version"):
+            return Account(candidate.prefix + ending, candidate.owner, programs)
+        if candidate.owner:
+            return Account(candidate.prefix + ending, candidate.owner, _copied(programs))
     if os.geteuid() != 0:  # PostgreSQL will say itself that it wants a name for its user.
         return Account(ending, None, programs)
     raise EmbeddedServerError(
@@ -72,19 +82,21 @@ def choose_account(place: Place, programs: Path) -> Account:
     )
 
 
-def _candidates(place: Place) -> Iterator[tuple[tuple[str, ...], tuple[int, int] | None]]:
+def _candidates(place: Place) -> Iterator[_Candidate]:
     nobody = _ordinary_account()
     home = place.cluster if place.cluster.exists() else place.home
     owner = (home.stat().st_uid, home.stat().st_gid)
     if owner[0] == os.geteuid():
         # Root, seen from within as someone else: keeps its way to every directory of its own.
         mapped = (f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
-        yield ("unshare", "--user", *mapped, "--"), None
+        prefix = ("unshare", "--user", *mapped, "--")
+        yield _Candidate(prefix, None, prefix)
         owner = (nobody.pw_uid, nobody.pw_gid)
     if os.geteuid() == 0:
-        become = (f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups")
-        yield ("setpriv", *become, *_PASS_DIRECTORIES, "--"), owner
-        yield ("setpriv", *become, "--"), owner
+        become = ("setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups")
+        bare = (*become, "--")
+        yield _Candidate((*become, *_PASS_DIRECTORIES, "--"), owner, bare)
+        yield _Candidate(bare, owner, bare)
 
 
 def _ordinary_account() -> pwd.struct_passwd:
@@ -119,13 +131,10 @@ def _runs(prefix: tuple[str, ...], *command: str) -> bool:
 def _copied(programs: Path) -> Path:
     """A copy of the programs where every user can reach them, made once per installation.
 
-    PostgreSQL asks with access(2) whether it can reach itself, which no capability satisfies,
-    and a virtual environment under /root is closed to everyone else.
+    A virtual environment under /root is closed to every account but root's.
     """
     package = programs.parents[1]
-    version = f"{programs}:{(programs / 'postgres').stat().st_mtime_ns}"
-    name = f"settings-ledger-programs-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
-    target = Path("/var/tmp") / name  # noqa: S108
+    target = copy_of(programs)
     if not _is_roots_own(target):
         fresh = Path(tempfile.mkdtemp(prefix="settings-ledger-", dir="/var/tmp"))
         install = programs.parent.relative_to(package)
@@ -141,6 +150,13 @@ def _copied(programs: Path) -> Path:
             if not _is_roots_own(target):
                 target = fresh
     return target / programs.relative_to(package.parent)
+
+
+def copy_of(programs: Path) -> Path:
+    """Where the copy of these programs goes."""
+    version = f"{programs}:{(programs / 'postgres').stat().st_mtime_ns}"
+    name = f"settings-ledger-programs-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+    return Path("/var/tmp") / name  # noqa: S108
 
 
 def _is_roots_own(directory: Path) -> bool:

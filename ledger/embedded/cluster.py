@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -39,6 +40,7 @@ _SETTINGS = (
     # What people write as reasons must not end up in a text log.
     "log_min_error_statement=panic",
 )
+_COMPLAINT = re.compile(r"No space left|ERROR:|FATAL:|PANIC:|error:")
 # One statement a line, as single-user mode reads them.
 _ROLES = f"""\
 CREATE ROLE {OWNER} LOGIN
@@ -113,9 +115,11 @@ def _run(
 
 
 def last_lines(text: str, count: int = 4) -> str:
-    """The last ``count`` lines that say something, as one line."""
+    """What a program said at its end, as one line: its first complaint and its last lines."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-count:]) or "it said nothing."
+    complaints = [line for line in lines if _COMPLAINT.search(line)]
+    said = dict.fromkeys([*complaints[:1], *lines[-count:]])
+    return " / ".join(said) or "it said nothing."
 
 
 def _synchronise(directory: Path) -> None:

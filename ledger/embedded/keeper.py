@@ -22,7 +22,7 @@ from ledger.errors import EmbeddedServerError
 
 PULSE = 0.05
 """Seconds between two looks at the users' lock."""
-ORPHAN_GRACE = 3.0
+ORPHAN_GRACE = 1.0
 """Seconds that a server without keeper has to leave by itself."""
 ORPHAN_LIMIT = 60.0
 STOP_LIMIT = 30.0

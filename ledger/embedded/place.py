@@ -105,9 +105,9 @@ class Place:
         return state
 
     def write_state(self, **state: object) -> None:
-        """Leave a word, whole or not at all."""
+        """Leave a word, and the keeper's process number, whole or not at all."""
         written = self.state.with_suffix(".new")
-        written.write_text(json.dumps(state))
+        written.write_text(json.dumps({**state, "keeper": os.getpid()}))
         self.give(written)
         written.replace(self.state)
 
