@@ -50,9 +50,7 @@ def check_reason(reason: str | None) -> None:
         raise InvalidInput("reason", problem)
 
 
-def select_tokens(
-    connection: Connection, partition: int, wanted: Sequence[SiteIdentity]
-) -> Cursor:
+def select_tokens(connection: Connection, partition: int, wanted: Sequence[SiteIdentity]) -> Cursor:
     """Rows of those wanted (site, identity) that are known; read them with ``tokens_in``."""
     return connection.execute(
         """

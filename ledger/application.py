@@ -14,6 +14,7 @@ from eventsourcing.utils import Environment, EnvType
 
 from ledger.actors import check_reason
 from ledger.aggregate import SettingsRecord, originator_id
+from ledger.batch import CurrentSettings
 from ledger.commands import SettingsCommand, deadline_in
 from ledger.database import Database
 from ledger.errors import InvalidInput
@@ -22,7 +23,7 @@ from ledger.identity import Provenance
 from ledger.mapper import SettingsMapper
 from ledger.recorder import CurrentSnapshots, PartitionLog, SnapshotMapper
 from ledger.settings import SettingsKind, UnknownFields
-from ledger.writer import CurrentSettings, Writer
+from ledger.writer import Writer
 
 # Admits ids and tags such as `restore:v3`, and no prose: an event holds no personal data.
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
@@ -67,7 +68,7 @@ class SettingsLedger(Application[UUID]):
         return SettingsMapper()
 
     def construct_recorder(self) -> ApplicationRecorder:
-        """This partition's log."""
+        """The log of this partition."""
         return PartitionLog(self._database, self._writer, timeout=self._write_timeout)
 
     def construct_snapshot_store(self) -> EventStore[UUID]:

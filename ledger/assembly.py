@@ -14,7 +14,7 @@ from ledger import verification
 from ledger.aggregate import SettingsRecord
 from ledger.application import SettingsLedger
 from ledger.config import Config, load_config
-from ledger.database import Database
+from ledger.database import Database, role_of
 from ledger.directory import Directory
 from ledger.doorbell import Doorbell
 from ledger.embedded import EmbeddedServer
@@ -236,6 +236,20 @@ class SiteHandle:
         provenance = Provenance(by or self._ledger.operator, via, reason=reason)
         if_match = None if if_version is None else (if_version,)
         return self._ledger.update(self.site_id, self.kind, patch, provenance, if_match=if_match)
+
+
+def migrate_database(config: Config, *, partitions: int | None = None) -> list[str]:
+    """Bring the configured database up to date as its owner; returns the files applied.
+
+    The role of ``database_url`` gets the privileges that serving needs, unless it is the owner.
+    """
+    if config.owner_url is None:
+        with EmbeddedServer.open(config.data_dir) as server:
+            return migrate(server.owner_url, serving_role=SERVER, partitions=partitions)
+    serving = role_of(config.database_url) if config.database_url else None
+    if serving == role_of(config.owner_url):
+        serving = None
+    return migrate(config.owner_url, serving_role=serving, partitions=partitions)
 
 
 def _embedded_url(held: ExitStack, config: Config, progress: Progress | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 from psycopg import conninfo, errors
@@ -93,6 +93,15 @@ def translated_errors() -> Iterator[None]:
         raise as_ledger_error(error) from error
 
 
+def role_of(url: str) -> str | None:
+    """The role that ``url`` names, None where libpq's own default decides."""
+    try:
+        user = conninfo.conninfo_to_dict(url).get("user")
+    except psycopg.ProgrammingError:
+        return None
+    return None if user is None else str(user)
+
+
 class Database:
     """One PostgreSQL database as one role: a pool for short work, connections of their own for long.
 
@@ -158,7 +167,7 @@ class Database:
         if self._opened:
             self._pool.close()
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -182,5 +191,3 @@ def lock_partition(connection: Connection, partition: int) -> None:
 def lock_partition_shared(connection: Connection, partition: int) -> None:
     """Wait for the writers of ``partition`` that are at work, and hold new ones off meanwhile."""
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", (PARTITION_LOCK, partition))
-
-

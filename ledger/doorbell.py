@@ -81,8 +81,10 @@ class Listener:
         self._connection: Connection | None = None
 
     def wait(self, timeout: float) -> bool:
-        """Whether the bell rang within ``timeout`` seconds; also true after a lost connection,
-        since it may have rung meanwhile. Raises DatabaseUnavailable where nobody answers."""
+        """Whether the bell rang within ``timeout`` seconds, or may have, unheard.
+
+        Raises DatabaseUnavailable where nobody answers.
+        """
         if self._connection is None:
             self._connection = self._database.connect("listener")
             self._connection.execute("LISTEN settings_ledger")

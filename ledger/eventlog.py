@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-
 from ledger import timestamps
 from ledger.aggregate import SettingsRecord
 from ledger.canonical import leaf_hash

@@ -189,9 +189,7 @@ def fold_batch(
     return list(folds.values())
 
 
-def chain(
-    stored_events: Sequence[StoredEvent], heads: Mapping[UUID, Head]
-) -> list[OfferedEvent]:
+def chain(stored_events: Sequence[StoredEvent], heads: Mapping[UUID, Head]) -> list[OfferedEvent]:
     """Finished events as they follow the log's heads.
 
     Raises the library's IntegrityError unless every version is the next of its originator;

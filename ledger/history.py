@@ -79,9 +79,7 @@ def _refs(events: Iterable[RecordedEvent], *names: str) -> set[str]:
     return {event.facts[name]["ref"] for event in events for name in names if name in event.facts}
 
 
-def _change(
-    event: RecordedEvent, who: dict[UUID, Identity], why: dict[UUID, str]
-) -> Change:
+def _change(event: RecordedEvent, who: dict[UUID, Identity], why: dict[UUID, str]) -> Change:
     facts = event.facts
     if event.topic == CREATED_TOPIC:
         changes = changes_between({}, facts["settings"])

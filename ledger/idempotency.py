@@ -43,9 +43,7 @@ class UsedKey:
     version: int
 
 
-def select_used(
-    connection: Connection, partition: int, wanted: Sequence[KeyAddress]
-) -> Cursor:
+def select_used(connection: Connection, partition: int, wanted: Sequence[KeyAddress]) -> Cursor:
     """Rows of those wanted keys that were used within KEPT_FOR; read them with ``used_in``."""
     return connection.execute(
         """

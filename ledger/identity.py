@@ -98,9 +98,7 @@ class Caller:
     def may_read(self, kind: SettingsKind) -> None:
         """Raise PermissionDenied unless a scope grants reading ``kind``."""
         if not self.scopes & (kind.read_scopes | kind.manage_scopes):
-            raise PermissionDenied(
-                f"The credential lacks the permission {kind.read_permission}."
-            )
+            raise PermissionDenied(f"The credential lacks the permission {kind.read_permission}.")
 
     def may_update(self, kind: SettingsKind) -> None:
         """Raise PermissionDenied unless identity and scopes allow changing ``kind``.
@@ -112,6 +110,4 @@ class Caller:
                 f"{self.identity.type} may not update settings; a WIX_USER or an APP may."
             )
         if not self.scopes & kind.manage_scopes:
-            raise PermissionDenied(
-                f"The credential lacks the permission {kind.update_permission}."
-            )
+            raise PermissionDenied(f"The credential lacks the permission {kind.update_permission}.")

@@ -22,12 +22,13 @@ from eventsourcing.utils import get_topic
 
 from ledger import eventlog, timestamps
 from ledger.aggregate import SettingsRecord, SiteSettings, snapshot_state
+from ledger.batch import CurrentSettings
 from ledger.canonical import canonical_bytes
 from ledger.commands import AppendCommand, deadline_in
 from ledger.database import Database
 from ledger.doorbell import Listener
 from ledger.eventlog import RecordedEvent
-from ledger.writer import CurrentSettings, Writer
+from ledger.writer import Writer
 
 POLL_SECONDS = 0.25
 PAGE = 500

@@ -150,11 +150,13 @@ def changes_between(
     old, new = dict(_leaves(before)), dict(_leaves(after))
     changes: dict[str, dict[str, Any]] = {}
     for path in sorted(old.keys() | new.keys()):
-        ends = {
-            end: values[path] for end, values in (("from", old), ("to", new)) if path in values
-        }
+        ends = {end: values[path] for end, values in (("from", old), ("to", new)) if path in values}
         # The types are compared too: True == 1 in Python, not in JSON.
-        if len(ends) < 2 or ends["from"] != ends["to"] or type(ends["from"]) is not type(ends["to"]):
+        if (
+            len(ends) < 2
+            or ends["from"] != ends["to"]
+            or type(ends["from"]) is not type(ends["to"])
+        ):
             changes[path] = ends
     return changes
 

@@ -7,33 +7,29 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
-from ledger import actors, eventlog, idempotency
+from ledger import eventlog
 from ledger.aggregate import SettingsRecord
+from ledger.batch import CurrentSettings, Offer, Positions, read_surroundings
 from ledger.commandqueue import CommandQueue
 from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
 from ledger.database import (
     Connection,
-    Cursor,
     Database,
     DatabaseError,
     as_ledger_error,
     is_lost,
     is_passing,
-    lock_partition,
 )
 from ledger.doorbell import Doorbell
 from ledger.errors import ChangeRefused, DatabaseUnavailable, LedgerError, OutcomeUnknown
-from ledger.eventlog import OfferedEvent
 from ledger.folding import (
     Replay,
     SiteFold,
-    Surroundings,
     chain,
     fold_batch,
     placed,
@@ -54,24 +50,6 @@ _SESSION = (
 )
 
 Result = TypeVar("Result")
-Positions = dict[tuple[UUID, int], int]
-
-
-class CurrentSettings(Protocol):
-    """The inline projection: the settings as they stand, changed within the append."""
-
-    def select(
-        self, connection: Connection, partition: int, originators: Sequence[UUID]
-    ) -> Cursor:
-        """Rows of the originators that have settings; read them with ``records_in``."""
-
-    def records_in(self, rows: Cursor) -> dict[UUID, SettingsRecord]:
-        """What ``select`` found."""
-
-    def apply(
-        self, connection: Connection, partition: int, records: Sequence[SettingsRecord]
-    ) -> None:
-        """Take on each record whose event is in the log by now; the lock is held."""
 
 
 class Writer:
@@ -176,7 +154,12 @@ class Writer:
                 command.fail(error)
 
     def _run_settings(self, commands: Sequence[SettingsCommand]) -> None:
-        around = self._insisting(commands, lambda link: self._read(link, commands))
+        current = self._current
+        if current is None:
+            raise LedgerError("A writer without current settings cannot change settings.")
+        around = self._insisting(
+            commands, lambda link: read_surroundings(link, self.partition, current, commands)
+        )
         if around is None:
             return
         folds = fold_batch(self.partition, commands, around)
@@ -187,13 +170,18 @@ class Writer:
             sent = [command for fold in offered for command in fold.commands]
             if not self._mark_sent(sent):
                 return
-            positions = self._insisting(sent, lambda link: self._offer(link, offered, around.now))
+            positions = self._send(sent, Offer.of(offered, around.now))
         if positions is not None:
             self._settle(commands, offered, positions)
 
+    def _send(self, commands: Sequence[AnyCommand], offer: Offer) -> Positions | None:
+        return self._insisting(
+            commands, lambda link: offer.send(link, self.partition, self._current)
+        )
+
     def _mark_sent(self, commands: Sequence[AnyCommand]) -> bool:
         """Note that all are about to be sent; where one gave up just now, none is, yet."""
-        if all([command.mark_sent() for command in commands]):
+        if all(command.mark_sent() for command in commands):
             return True
         self._requeue(commands)
         return False
@@ -202,56 +190,6 @@ class Writer:
         for command in commands:
             command.mark_unsent()
         self._queue.put_back([command for command in commands if not command.settled])
-
-    def _read(self, connection: Connection, commands: Sequence[SettingsCommand]) -> Surroundings:
-        """One round trip for all that the batch's decisions rest on."""
-        if self._current is None:
-            message = "a writer without current settings cannot change settings"
-            raise LedgerError(message)
-        originators = list({command.originator_id for command in commands})
-        keys = [address for command in commands if (address := command.key_address)]
-        wanted = list({pair for command in commands for pair in command.identities})
-        with connection.pipeline():
-            clock = connection.execute("SELECT clock_timestamp() AS now")
-            # Settings before keys: a key that is used between the two moves its site, and
-            # the append notices; the other way round the request would be recorded twice.
-            rows = self._current.select(connection, self.partition, originators)
-            used = idempotency.select_used(connection, self.partition, keys) if keys else None
-            known = actors.select_tokens(connection, self.partition, wanted)
-        tokens = actors.tokens_in(known)
-        missing = [pair for pair in wanted if pair not in tokens]
-        if missing:
-            tokens |= actors.add_tokens(connection, self.partition, missing)
-        return Surroundings(
-            now=_now(clock),
-            records=self._current.records_in(rows),
-            used_keys=idempotency.used_in(used) if used else {},
-            tokens=tokens,
-        )
-
-    def _offer(
-        self, connection: Connection, folds: Sequence[SiteFold], stamp: datetime
-    ) -> Positions:
-        """One transaction in one round trip; returns the positions of all that is in the log."""
-        events = [event for fold in folds for event in fold.events]
-        records = [fold.record for fold in folds if fold.record is not None]
-        notes = [note for fold in folds for note in fold.notes]
-        used = [key for fold in folds for key in fold.used]
-        bases = {fold.originator_id: fold.base for fold in folds}
-        with connection.pipeline():
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            lock_partition(connection, self.partition)
-            appended = eventlog.append(connection, self.partition, events, bases, stamp=stamp)
-            if self._current is not None:
-                self._current.apply(connection, self.partition, records)
-            if notes:
-                actors.keep_reasons(connection, self.partition, notes)
-            if used:
-                idempotency.keep_used(connection, self.partition, used)
-                # Twice as many go as come, so the table holds a day's keys without a sweeper.
-                idempotency.forget_expired(connection, self.partition, 2 * len(used))
-            connection.execute("COMMIT")
-        return _positions(appended)
 
     def _settle(
         self, commands: Sequence[SettingsCommand], folds: Sequence[SiteFold], positions: Positions
@@ -310,9 +248,7 @@ class Writer:
         bases = {key: heads[key].leaf_hash if key in heads else None for key in originators}
         if not self._mark_sent([command]):
             return
-        positions = self._insisting(
-            [command], lambda link: self._offer_finished(link, events, records, bases)
-        )
+        positions = self._send([command], Offer(events, bases, records, together=True))
         if positions is None:
             return
         if len(positions) < len(events):
@@ -320,24 +256,6 @@ class Writer:
             return
         self._doorbell.ring()
         command.succeed([positions[e.originator_id, e.originator_version] for e in events])
-
-    def _offer_finished(
-        self,
-        connection: Connection,
-        events: Sequence[OfferedEvent],
-        records: Sequence[SettingsRecord],
-        bases: dict[UUID, bytes | None],
-    ) -> Positions:
-        with connection.pipeline():
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            lock_partition(connection, self.partition)
-            appended = eventlog.append(
-                connection, self.partition, events, bases, stamp=None, together=True
-            )
-            if self._current is not None:
-                self._current.apply(connection, self.partition, records)
-            connection.execute("COMMIT")
-        return _positions(appended)
 
     def _insisting(
         self, commands: Sequence[AnyCommand], work: Callable[[Connection], Result]
@@ -370,13 +288,3 @@ class Writer:
             with suppress(DatabaseError):
                 self._connection.close()
             self._connection = None
-
-
-def _now(clock: Cursor) -> datetime:
-    (row,) = clock.fetchall()
-    now: datetime = row["now"]
-    return now.astimezone(UTC)
-
-
-def _positions(appended: Cursor) -> Positions:
-    return {(row["originator_id"], row["originator_version"]): row["position"] for row in appended}

@@ -32,6 +32,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("directory",),
     ("commands",),
     ("commandqueue", "folding"),
+    ("batch",),
     ("writer",),
     ("recorder",),
     ("application",),
