@@ -15,6 +15,7 @@ from eventsourcing.utils import Environment, EnvType
 from ledger.actors import check_reason
 from ledger.aggregate import SettingsRecord, originator_id
 from ledger.batch import CurrentSettings
+from ledger.canonical import text_problem
 from ledger.commands import SettingsCommand, deadline_in
 from ledger.database import Database
 from ledger.errors import InvalidInput
@@ -26,6 +27,7 @@ from ledger.settings import SettingsKind, UnknownFields
 from ledger.writer import Writer
 
 # Admits ids and tags such as `restore:v3`, and no prose: an event holds no personal data.
+LONGEST_ID = 256
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
 
 # Nothing of the process's environment gets in: a COMPRESSOR_TOPIC in someone's shell would
@@ -99,10 +101,9 @@ class SettingsLedger(Application[UUID]):
         InvalidInput and Unavailable at once; the future raises VersionMismatch,
         IdempotencyConflict, ChangeRefused, Unavailable and OutcomeUnknown.
         """
-        check_reason(provenance.reason)
-        for name, tag in (("origin", provenance.origin), ("request_id", provenance.request_id)):
-            if tag is not None and not _TAG.fullmatch(tag):
-                raise InvalidInput(name, "expected 1 to 128 letters, digits and ._:/+-")
+        _check_provenance(provenance)
+        if idempotency is not None:
+            _check_text("idempotency key", idempotency.key)
         if patch is not None:
             patch = kind.validate_patch(patch, unknown_fields=self._unknown_fields)
         command = SettingsCommand(
@@ -121,3 +122,20 @@ class SettingsLedger(Application[UUID]):
         """Record what waits, then stop."""
         self._writer.close()
         super().close()
+
+
+def _check_provenance(provenance: Provenance) -> None:
+    check_reason(provenance.reason)
+    for name, tag in (("origin", provenance.origin), ("request_id", provenance.request_id)):
+        if tag is not None and not _TAG.fullmatch(tag):
+            raise InvalidInput(name, "expected 1 to 128 letters, digits and ._:/+-")
+    _check_text("actor", provenance.actor.id)
+    if provenance.on_behalf_of is not None:
+        _check_text("on_behalf_of", provenance.on_behalf_of.id)
+
+
+def _check_text(name: str, text: str) -> None:
+    if not 1 <= len(text) <= LONGEST_ID:
+        raise InvalidInput(name, f"expected 1 to {LONGEST_ID} characters")
+    if (problem := text_problem(text)) is not None:
+        raise InvalidInput(name, problem)

@@ -110,14 +110,7 @@ class Writer:
         while not self._queue.drained:
             batch = self._queue.take(MOST_PER_BATCH)
             self._in_flight = batch
-            try:
-                self._run(batch)
-            except Exception:
-                # A mistake of ours must not leave callers waiting, nor stop the partition.
-                logger.exception("the writer of partition %d failed on a batch", self.partition)
-                self._disconnect()
-                for command in batch:
-                    command.fail(OutcomeUnknown("The change failed in an unforeseen way."))
+            self._run(batch)
             self._in_flight = ()
         self._disconnect()
         self._finished.set()
@@ -140,18 +133,30 @@ class Writer:
             else:
                 self._run_settings([c for c in batch if isinstance(c, SettingsCommand)])
         except ChangeRefused as error:
-            for command in batch:
-                command.mark_unsent()
-            if len(batch) == 1:
-                batch[0].fail(error)
-                return
-            # Halves, until the culprit stands alone and the others are recorded.
-            middle = len(batch) // 2
-            self._run(batch[:middle])
-            self._run(batch[middle:])
+            self._split(batch, error)
         except LedgerError as error:
             for command in batch:
                 command.fail(error)
+        except Exception:
+            # A mistake of ours over one command must not cost the others theirs.
+            logger.exception("the writer of partition %d failed on a batch", self.partition)
+            self._disconnect()
+            if any(command.sent for command in batch):
+                for command in batch:
+                    command.fail(OutcomeUnknown("The change failed in an unforeseen way."))
+            else:
+                self._split(batch, LedgerError("The change failed in an unforeseen way."))
+
+    def _split(self, batch: Sequence[AnyCommand], error: LedgerError) -> None:
+        """Run halves of a batch that was refused, until the culprit stands alone."""
+        for command in batch:
+            command.mark_unsent()
+        if len(batch) == 1:
+            batch[0].fail(error)
+            return
+        middle = len(batch) // 2
+        self._run(batch[:middle])
+        self._run(batch[middle:])
 
     def _run_settings(self, commands: Sequence[SettingsCommand]) -> None:
         current = self._current
