@@ -95,13 +95,14 @@ def _entity_tags(request: Request, name: str) -> list[tuple[bool, str]] | Litera
 
 
 def _parsed(name: str, value: str) -> Iterator[tuple[bool, str]]:
-    place = 0
+    place, separated = 0, True
     while place < len(value):
         if value[place] in ", \t":
+            separated = separated or value[place] == ","
             place += 1
             continue
-        tag = _ENTITY_TAG.match(value, place)
-        if tag is None or (tag.end() < len(value) and value[tag.end()] not in ", \t"):
+        tag = _ENTITY_TAG.match(value, place) if separated else None
+        if tag is None:
             raise InvalidInput(name, f'expected {name}: "12", or a list of such tags, or *')
         yield tag.group(1) is not None, tag.group(2)
-        place = tag.end()
+        place, separated = tag.end(), False
