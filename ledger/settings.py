@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +60,7 @@ _RULES = {
     "too_short": "MIN_SIZE",
     "too_long": "MAX_SIZE",
 }
+_SUBJECT = re.compile(r"^(Value error, |(\w+ )?should )")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class SettingsKind:
     update_permission: str
     event_slug: str = "updated"
     hidden_at_default: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for a model that cannot be served, where it is declared."""
+        self.defaults()
 
     @property
     def event_type(self) -> str:
@@ -151,14 +158,16 @@ def changes_between(
     changes: dict[str, dict[str, Any]] = {}
     for path in sorted(old.keys() | new.keys()):
         ends = {end: values[path] for end, values in (("from", old), ("to", new)) if path in values}
-        # The types are compared too: True == 1 in Python, not in JSON.
-        if (
-            len(ends) < 2
-            or ends["from"] != ends["to"]
-            or type(ends["from"]) is not type(ends["to"])
-        ):
+        if len(ends) < 2 or not same_value(ends["from"], ends["to"]):
             changes[path] = ends
     return changes
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON; to Python True == 1 == 1.0, also within a list."""
+    if isinstance(one, bool | str):
+        return type(one) is type(other) and bool(one == other)
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -187,6 +196,11 @@ def _branch_of(model: type[BaseModel]) -> _Branch:
                 annotation = Annotated[annotation, constraint]
             adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
             default = adapter.dump_python(info.get_default(call_default_factory=True), mode="json")
+            try:
+                reject_uncanonical(default)
+            except ValueError as error:
+                message = f"the default of {model.__name__}.{name} cannot be stored: {error}"
+                raise TypeError(message) from None
             fields[wire_name] = _Leaf(adapter, default)
     return _Branch(fields, {name: entry.default for name, entry in fields.items()})
 
@@ -203,7 +217,7 @@ def _validate(
         return {}
     accepted: dict[str, Any] = {}
     for name, value in patch.items():
-        place = f"{path}.{printable(name)}"
+        place = f"{path}.{printable(str(name))}"
         entry = branch.fields.get(name)
         if entry is None:
             if unknown_fields == "refuse":
@@ -234,8 +248,11 @@ def _accept_leaf(
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         rule = _RULES.get(first["type"], "FORMAT")
+        if rule == "INVALID_ENUM_VALUE" and type(value) is not type(leaf.default):
+            rule = "FORMAT"
         context = {key: item for key, item in first.get("ctx", {}).items() if key != "error"}
-        violations.append(Violation(place, first["msg"], rule, context))
+        description = _SUBJECT.sub(lambda said: "must " if said[2] else "", first["msg"])
+        violations.append(Violation(place, description, rule, context))
     except ValueError as error:
         violations.append(Violation(place, str(error), "FORMAT"))
 
