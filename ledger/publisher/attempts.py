@@ -71,6 +71,8 @@ class Attempts:
         Whoever waited for an attempt has recorded its outcome when this returns.
         """
         self._closed = True
+        if self._in_flight == 0:
+            return
         try:
             await asyncio.wait_for(self._none_in_flight.wait(), grace)
         except TimeoutError:

@@ -119,7 +119,7 @@ class Courier:
         if session is None:
             return Outcome("the URL is neither http:// nor https://")
         async with session.post(
-            target, data=body, headers=_HEADERS, allow_redirects=False
+            url, data=body, headers=_HEADERS, allow_redirects=False
         ) as reply:
             await _drain(reply)
         if self._policy.received(reply.status):

@@ -59,6 +59,11 @@ class Feed:
         return next(iter(self._window)) - 1 if self._window else self._read_to
 
     @property
+    def failure(self) -> BaseException | None:
+        """The error that broke this feed, if one did; nothing it had not recorded is lost."""
+        return self._tasks.failure
+
+    @property
     def waiting(self) -> int:
         """How many sites wait in a lane."""
         return len(self._lanes)

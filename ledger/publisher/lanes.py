@@ -210,7 +210,7 @@ class Lanes:
             "publisher attempt failed",
             **self._names(lane),
             version=letter.version,
-            event=letter.event_id,
+            event_id=letter.event_id,
             attempt=attempts,
             problem=outcome.problem,
             next_in=delay,

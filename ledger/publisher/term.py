@@ -70,7 +70,13 @@ class Term:
             await self._changed.wait()
 
     async def sweep(self) -> None:
-        """Look at heads and subscriptions: begin new feeds, wake those behind, end those over."""
+        """Look at heads and subscriptions: begin new feeds, wake those behind, end those over.
+
+        Raises what broke a feed: the next term begins again from what was written.
+        """
+        for feed in self._feeds.values():
+            if feed.failure is not None:
+                raise feed.failure
         known = set(self._feeds)
         spans, waiting = await self._blocking.run(
             self._lease.transact, lambda connection: _look(connection, known)
