@@ -40,8 +40,8 @@ def reject_uncanonical(value: object) -> None:
                 raise ValueError(message)
         case Mapping():
             for key, item in value.items():
-                if not (isinstance(key, str) and key.isascii()):
-                    message = "a key must be ASCII text"
+                if not (isinstance(key, str) and key.isascii() and "\x00" not in key):
+                    message = "a key must be ASCII text without NUL"
                     raise ValueError(message)
                 reject_uncanonical(item)
         case list() | tuple():
