@@ -87,11 +87,20 @@ def reason(request: Request) -> str | None:
 
 
 def _entity_tags(request: Request, name: str) -> list[tuple[bool, str]] | Literal["*"] | None:
-    """The list as (weak, tag) pairs, ``"*"``, or None where the header is absent."""
-    value = ",".join(request.headers.getlist(name)).strip(" \t")
-    if not value:
+    """The list as (weak, tag) pairs, ``"*"``, or None where the header is absent.
+
+    An empty list is refused: an ETag that got lost on the way must not drop a precondition.
+    """
+    lines = request.headers.getlist(name)
+    if not lines:
         return None
-    return "*" if value == "*" else list(_parsed(name, value))
+    value = ",".join(lines).strip(" \t")
+    if value == "*":
+        return "*"
+    tags = list(_parsed(name, value))
+    if not tags:
+        raise _malformed(name)
+    return tags
 
 
 def _parsed(name: str, value: str) -> Iterator[tuple[bool, str]]:
@@ -103,6 +112,10 @@ def _parsed(name: str, value: str) -> Iterator[tuple[bool, str]]:
             continue
         tag = _ENTITY_TAG.match(value, place) if separated else None
         if tag is None:
-            raise InvalidInput(name, f'expected {name}: "12", or a list of such tags, or *')
+            raise _malformed(name)
         yield tag.group(1) is not None, tag.group(2)
         place, separated = tag.end(), False
+
+
+def _malformed(name: str) -> InvalidInput:
+    return InvalidInput(name, 'expected a tag such as "12" in its quotes, a list of them, or *')
