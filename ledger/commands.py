@@ -41,7 +41,14 @@ class Command(Generic[Answer]):
         return self.future.done()
 
     def start(self) -> bool:
-        """Take the command up; false where its caller has left."""
+        """Take the command up; false where its caller has an answer, or left."""
+        with self._settling:
+            return self._start()
+
+    def _start(self) -> bool:
+        # The library refuses to start a future that has its result: one that expired as it waited.
+        if self.future.done() and not self.future.cancelled():
+            return False
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
     def mark_sent(self) -> bool:
@@ -70,7 +77,7 @@ class Command(Generic[Answer]):
     def expire(self) -> None:
         """Give up: the deadline has passed."""
         with self._settling:
-            if self.future.done() or not self.start():
+            if self.future.done() or not self._start():
                 return
             self.future.set_exception(self._expiry())
 
