@@ -93,7 +93,7 @@ class Access:
 
 
 def _fingerprint(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _token(authorization: str | None) -> str:

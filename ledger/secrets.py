@@ -103,7 +103,8 @@ def new_secret(prefix: str = "") -> str:
 
 def hash_secret(secret: str) -> bytes:
     """Return what is stored of a secret: SHA-256, enough for 256 random bits."""
-    return hashlib.sha256(secret.encode()).digest()
+    # A lone surrogate, which JSON can bring, is merely another wrong secret.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def matches(secret: str, stored_hash: bytes) -> bool:

@@ -144,6 +144,7 @@ def test_no_credential_is_unauthenticated(access, authorization):
         "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.",
         "slk_\x00",
         "\udcff",
+        "\ud800",
     ],
 )
 def test_a_credential_that_does_not_hold_is_unauthenticated(access, authorization):

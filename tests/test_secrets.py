@@ -151,3 +151,4 @@ def test_a_handed_out_secret_matches_its_hash_alone():
     assert matches(secret, hash_secret(secret))
     assert not matches(new_secret("sls_"), hash_secret(secret))
     assert not matches("", hash_secret(secret))
+    assert not matches("\ud800", hash_secret(secret))
