@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from ledger.embedded import EmbeddedServer, binaries, server
+from ledger.embedded import EmbeddedServer, binaries, server, wheel
 from ledger.embedded.account import copy_of
 from ledger.embedded.place import LONGEST_SOCKET_DIRECTORY, Place
 from ledger.errors import ConfigError, EmbeddedServerError
@@ -41,7 +41,9 @@ with EmbeddedServer.open(Path(sys.argv[1])) as server:
 class User:
     """Another process that has the server open until it is told, or killed."""
 
-    def __init__(self, data_dir: Path, *, before: Sequence[str] = (), **options: Any) -> None:
+    def __init__(
+        self, data_dir: Path, *, before: Sequence[str | Path] = (), **options: Any
+    ) -> None:
         self.process = subprocess.Popen(
             [*before, sys.executable, "-c", USER, data_dir, CHECKOUT],
             stdin=subprocess.PIPE,
@@ -90,9 +92,9 @@ def postmaster_of(data_dir: Path) -> int:
     return int((place_of(data_dir).cluster / "postmaster.pid").read_text().split()[0])
 
 
-def await_end(data_dir: Path) -> None:
-    """Wait until no process of the server is alive, nor its keeper."""
-    for name in ("server", "keeper"):
+def await_end(data_dir: Path, *names: str) -> None:
+    """Wait until no process of the server is alive, nor its keeper; or one of them only."""
+    for name in names or ("server", "keeper"):
         lock = place_of(data_dir).lock(name)
         fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
         lock.close()
@@ -266,9 +268,7 @@ def test_a_killed_keeper_is_followed_by_another(
     with EmbeddedServer.open(data_dir):
         orphan, keeper = postmaster_of(data_dir), keeper_of(data_dir)
         os.kill(keeper, signal.SIGKILL)
-        lock = place_of(data_dir).lock("keeper")
-        fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
-        lock.close()
+        await_end(data_dir, "keeper")
         with EmbeddedServer.open(data_dir) as opened:
             assert remembers(opened.owner_url)
             assert postmaster_of(data_dir) != orphan
@@ -299,6 +299,7 @@ def test_nothing_is_lost_when_everything_is_killed(data_dir: Path) -> None:
     for number in (keeper_of(data_dir), postmaster_of(data_dir)):
         os.kill(number, signal.SIGKILL)
     user.kill()
+    await_end(data_dir, "keeper")
     with EmbeddedServer.open(data_dir) as opened:
         assert {"word": "last word"} in ask(opened.owner_url, "SELECT word FROM memory")
 
@@ -319,6 +320,7 @@ def test_a_creation_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     until((unfinished / "PG_VERSION").exists)
     os.kill(keeper_of(tmp_path), signal.SIGKILL)
     user.kill()
+    await_end(tmp_path, "keeper")
     assert not state.cluster.exists()
     with EmbeddedServer.open(tmp_path) as opened:
         remember(opened.owner_url)
@@ -346,7 +348,7 @@ def test_a_missing_wheel_is_named_with_the_way_around(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the wheel the message names the extra, and the variable for another server."""
-    monkeypatch.setitem(binaries.__globals__, "SOURCES", (("no_such_wheel", "bin"),))
+    monkeypatch.setattr(wheel, "SOURCES", (("no_such_wheel", "bin"),))
     with pytest.raises(EmbeddedServerError, match=r"extra `embedded`.*LEDGER_DATABASE_URL"):
         EmbeddedServer.open(tmp_path)
 
@@ -373,29 +375,29 @@ def test_a_server_that_cannot_start_is_quoted(data_dir: Path) -> None:
         EmbeddedServer.open(data_dir)
 
 
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    """Where the space does not suffice, the message says so."""
-    user = "" if ROOT else "--user --map-root-user"
-    script = f'mount -t tmpfs -o size=20m none "$1" && exec "$2" -c "$3" "$1" "{CHECKOUT}"'
-    tried = subprocess.run(
-        [
-            *["unshare", "--mount", *user.split(), "sh", "-c", script, "sh"],
-            *[str(tmp_path), sys.executable, USER],
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "ledger.errors" not in tried.stderr and "mount" in tried.stderr:
+SMALL_DISK = """
+mount -t tmpfs -o size="$1" none "$2" && cp -r "$3/." "$2" && cat /dev/zero > "$2/rest" 2>/dev/null
+shift 3; exec "$@"
+"""
+
+
+@pytest.mark.parametrize("size", ["20m", "400m"], ids=["to create", "to start"])
+def test_a_full_disk_is_named(tmp_path: Path, original: Path, size: str) -> None:
+    """Where the space does not suffice, to create or only to start, the message says so."""
+    content = original if size == "400m" else tmp_path
+    alone = ["unshare", "--mount", *([] if ROOT else ["--user", "--map-root-user"])]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting is forbidden here")
-    assert "No space left on device" in tried.stderr
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = [*alone, "sh", "-c", SMALL_DISK, "sh", size, disk, content]
+    user = User(disk, before=script)
+    assert "The disk is full" in user.end()
 
 
 def test_another_wheel_can_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second source of programs serves as the first does."""
-    sources = binaries.__globals__["SOURCES"]
-    monkeypatch.setitem(binaries.__globals__, "SOURCES", sources[1:])
+    monkeypatch.setattr(wheel, "SOURCES", wheel.SOURCES[1:])
     try:
         binaries()
     except EmbeddedServerError:

@@ -5,7 +5,7 @@ stops it when nobody holds that lock any more. Nothing outside this package know
 that the binaries come from.
 """
 
-from ledger.embedded.binaries import binaries
 from ledger.embedded.server import EmbeddedServer
+from ledger.embedded.wheel import binaries
 
 __all__ = ["EmbeddedServer", "binaries"]

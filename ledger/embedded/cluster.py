@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 from ledger.embedded.account import Account
-from ledger.embedded.binaries import major_version
 from ledger.embedded.place import Place
+from ledger.embedded.wheel import major_version
 from ledger.errors import EmbeddedServerError
 
 OWNER = "ledger_owner"
@@ -18,6 +18,9 @@ OWNER = "ledger_owner"
 SERVER = "ledger_server"
 """The role that serves: it can do what migrations grant it, and cannot alter the log."""
 DATABASE = "ledger"
+
+SPACE_TO_CREATE = 100
+"""Megabytes: what a new database takes, and room for its first log files."""
 
 # `trust` within, because the door is outside: the server listens on one socket, in a directory
 # that only its owner can enter. A password would lie in a file beside it.
@@ -40,7 +43,7 @@ _SETTINGS = (
     # What people write as reasons must not end up in a text log.
     "log_min_error_statement=panic",
 )
-_COMPLAINT = re.compile(r"No space left|ERROR:|FATAL:|PANIC:|error:")
+_COMPLAINT = re.compile(r"No space left|free disk space|ERROR:|FATAL:|PANIC:|error:")
 # One statement a line, as single-user mode reads them.
 _ROLES = f"""\
 CREATE ROLE {OWNER} LOGIN
@@ -61,6 +64,7 @@ def ensure_cluster(place: Place, account: Account, hold: int) -> None:
         _check_version(place.cluster, account)
         account.take(place.cluster)
         return
+    place.need_space(SPACE_TO_CREATE)
     place.write_state(doing="Creating the embedded PostgreSQL database")
     unfinished = place.cluster.with_suffix(".new")
     if unfinished.exists():

@@ -6,10 +6,13 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ledger.errors import EmbeddedServerError
 
 PORT = 5432
 """Names the socket file and nothing else: the server listens on no network."""
@@ -114,6 +117,15 @@ class Place:
     def forget_state(self) -> None:
         """Take back the last word."""
         self.state.unlink(missing_ok=True)
+
+    def need_space(self, megabytes: int) -> None:
+        """Raise EmbeddedServerError when the disk has less than this left."""
+        free = shutil.disk_usage(self.home).free // 1_000_000
+        if free < megabytes:
+            raise EmbeddedServerError(
+                f"The disk is full: {self.home} has {free} MB left and the embedded PostgreSQL "
+                f"server needs {megabytes} MB. Make room, or point LEDGER_DATA_DIR elsewhere."
+            )
 
     def socket_directory(self) -> Path:
         """A directory for the server's socket that only its owner can enter, made if needed.

@@ -12,17 +12,19 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from ledger.embedded.binaries import binaries
 from ledger.embedded.cluster import DATABASE, OWNER, SERVER
 from ledger.embedded.place import FileLock, Place
+from ledger.embedded.wheel import binaries
 from ledger.errors import ConfigError, EmbeddedServerError
 
 PULSE = 0.01
 PATIENCE = 2.0
 """Seconds after which a start is worth a word to whoever waits."""
 ATTEMPTS = 3
-# Exit in good order comes first; a keeper that hangs longer than this is an error.
+SPACE_TO_START = 1
+"""Megabytes: without them not even a word about what failed can be left."""
 LONGEST_STOP = 120.0
+"""Seconds after which a server that neither answers nor ends is an error."""
 
 _KEEPER = """\
 import sys
@@ -138,6 +140,7 @@ def _running(place: Place, programs: Path, waiting: _Waiting) -> dict[str, Any]:
             if unkept and started and "error" in state:
                 raise EmbeddedServerError(state["error"])
             if unkept and started == ATTEMPTS:
+                place.need_space(SPACE_TO_START)
                 raise EmbeddedServerError(
                     f"The embedded PostgreSQL server ended at its start: see {place.log}."
                 )
@@ -147,7 +150,10 @@ def _running(place: Place, programs: Path, waiting: _Waiting) -> dict[str, Any]:
                 _start_keeper(place, programs, keeper)
         finally:
             keeper.close()
-        waiting.pause(_doing(place))
+        if state.get("ready"):
+            waiting.pause(f"Waiting for the server of process {state['keeper']}", LONGEST_STOP)
+        else:
+            waiting.pause(_doing(place))
 
 
 def _answers(state: dict[str, Any]) -> bool:
