@@ -143,7 +143,6 @@ def test_no_credential_is_unauthenticated(access, authorization):
         "x" * 5000,
         "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.",
         "slk_\x00",
-        "\udcff",
         "\ud800",
     ],
 )
