@@ -21,9 +21,10 @@ def opened(**overrides: object) -> Iterator[Ledger]:
     """
     with waiting("Opening the ledger …") as say:
         from ledger import Ledger
+        from ledger.config import load_config
 
         log_to_stderr()
-        ledger = Ledger.open(progress=say, **overrides)
+        ledger = Ledger.open(load_config(**overrides), progress=say)
     with ledger:
         yield ledger
 
