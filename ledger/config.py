@@ -19,7 +19,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Config(BaseSettings):
     """Options of one process, each settable as ``LEDGER_<NAME>`` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LEDGER_", extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     database_url: str | None = Field(
         None, description="PostgreSQL 15 or later that serves; absent: the embedded server."
@@ -44,7 +46,10 @@ class Config(BaseSettings):
     port: int = Field(8700, ge=0, le=65535, description="Where `serve` listens; 0: any free one.")
     queue_size: int = Field(10_000, ge=1, description="Changes that may wait per partition.")
     write_timeout: float = Field(
-        10.0, gt=0, description="Seconds that a change waits before it is given up."
+        10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that a change waits before it is given up.",
     )
     pool_size: int = Field(8, ge=1, description="Connections that serve reads.")
 
@@ -71,11 +76,15 @@ def load_config(**overrides: object) -> Config:
     Raises ConfigError naming the variable and what it should have been.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    if unknown := sorted(given.keys() - Config.model_fields.keys()):
+        known = ", ".join(Config.model_fields)
+        raise ConfigError(f"There is no option {', '.join(unknown)}; there are {known}.")
     try:
         return Config(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(
-            f"LEDGER_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(problems) from None
+        problems: dict[str, str] = {}
+        for problem in error.errors(include_input=False, include_url=False):
+            name = f"LEDGER_{problem['loc'][0]}".upper()
+            said = problem["msg"].removeprefix("Value error, ").replace("Input should", "must")
+            problems.setdefault(name, said)
+        raise ConfigError("; ".join(f"{name}: {said}" for name, said in problems.items())) from None

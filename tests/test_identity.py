@@ -39,8 +39,7 @@ def caller(identity: IdentityType, *scopes: str) -> Caller:
 def may_read(who: Caller) -> bool:
     try:
         who.may_read(ORDERS_SETTINGS)
-    except PermissionDenied as refusal:
-        assert ORDERS_SETTINGS.read_permission in str(refusal)
+    except PermissionDenied:
         return False
     return True
 

@@ -75,9 +75,9 @@ everything_patches = patches_of(
             {
                 "inner": patches_of(
                     {
-                        "label": st.text(st.characters(codec="ascii"), min_size=2, max_size=5).filter(
-                            lambda text: "\x00" not in text
-                        ),
+                        "label": st.text(
+                            st.characters(codec="ascii"), min_size=2, max_size=5
+                        ).filter(lambda text: "\x00" not in text),
                         "days": st.lists(st.integers(-9, 9), max_size=3),
                     }
                 ),
@@ -242,7 +242,9 @@ def test_keys_of_another_program_survive_a_merge(patch: dict[str, Any]) -> None:
     foreign = {"deeper": [1, {"x": None}]}
     settings = ORDERS_SETTINGS.defaults() | {"newField": foreign}
     settings["emailNotifications"]["orderEaten"] = True
-    merged = ORDERS_SETTINGS.merge(settings, {**patch, "emailNotifications": {"pickupReady": False}})
+    merged = ORDERS_SETTINGS.merge(
+        settings, {**patch, "emailNotifications": {"pickupReady": False}}
+    )
     assert merged["newField"] == foreign
     assert merged["emailNotifications"]["orderEaten"] is True
 
@@ -283,7 +285,11 @@ def test_a_change_names_the_leaf_and_both_ends() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [({"a": True}, {"a": 1}), ({"a": [True]}, {"a": [1]}), ({"a": [{"b": 0}]}, {"a": [{"b": False}]})],
+    [
+        ({"a": True}, {"a": 1}),
+        ({"a": [True]}, {"a": [1]}),
+        ({"a": [{"b": 0}]}, {"a": [{"b": False}]}),
+    ],
 )
 def test_true_and_one_are_different_values(before: dict[str, Any], after: dict[str, Any]) -> None:
     """A change of type alone is a change, although Python calls the two equal."""
@@ -347,8 +353,7 @@ NOT_OBJECT = ("FORMAT", "must be an object")
             {"createInvoce": True},
             "ordersSettings.createInvoce",
             "FIELD_NOT_ALLOWED",
-            "is not a field here; known are inventoryUpdateTrigger, createInvoice, "
-            "emailNotifications",
+            f"is not a field here; known are {', '.join(DEFAULTS)}",
         ),
         (
             {"emailNotifications": {"createdDate": "2024-07-04T15:10:46.070Z"}},
@@ -371,7 +376,12 @@ def test_each_violation_is_named_in_the_contracts_words(
 @pytest.mark.parametrize(
     ("patch", "field", "rule", "description"),
     [
-        ({"outerPart": {"rate": -1}}, "outerPart.rate", "MIN", "must be greater than or equal to 0"),
+        (
+            {"outerPart": {"rate": -1}},
+            "outerPart.rate",
+            "MIN",
+            "must be greater than or equal to 0",
+        ),
         ({"outerPart": {"rate": 100}}, "outerPart.rate", "MAX", "must be less than 100"),
         ({"outerPart": {"rate": 1.0}}, "outerPart.rate", "FORMAT", "must be a valid integer"),
         ({"outerPart": {"rate": True}}, "outerPart.rate", "FORMAT", "must be a valid integer"),
