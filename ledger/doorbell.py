@@ -74,29 +74,35 @@ class Doorbell:
 
 
 class Listener:
-    """Waits for the doorbell; one thread uses it. Reconnects by itself."""
+    """Waits for the doorbell; one thread waits, any may close. Reconnects by itself."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
+        self._using = threading.Lock()
 
     def wait(self, timeout: float) -> bool:
         """Whether the bell rang within ``timeout`` seconds, or may have, unheard.
 
         Raises DatabaseUnavailable where nobody answers.
         """
-        if self._connection is None:
-            self._connection = self._database.connect("listener")
-            self._connection.execute("LISTEN settings_ledger")
-            return True
-        try:
-            return any(True for _ in self._connection.notifies(timeout=timeout, stop_after=1))
-        except DatabaseError:
-            self.close()
-            return True
+        with self._using:
+            try:
+                if self._connection is None:
+                    self._connection = self._database.connect("listener")
+                    self._connection.execute("LISTEN settings_ledger")
+                    return True
+                return any(True for _ in self._connection.notifies(timeout=timeout, stop_after=1))
+            except DatabaseError:
+                self._drop()
+                return True
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Give the connection back, once nobody waits on it."""
+        with self._using:
+            self._drop()
+
+    def _drop(self) -> None:
         if self._connection is not None:
             with suppress(DatabaseError):
                 self._connection.close()

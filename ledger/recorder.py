@@ -130,6 +130,11 @@ class LogSubscription(Subscription[ApplicationRecorder]):
         self._listener = listener
         self._page: list[Notification] = []
 
+    def __exit__(self, *args: object, **kwargs: Any) -> None:
+        super().__exit__(*args, **kwargs)
+        # Whoever leaves in the midst of the events never comes to their end.
+        self._listener.close()
+
     def __next__(self) -> Notification:
         while not self._has_been_stopped:
             if not self._page:
@@ -175,14 +180,14 @@ class CurrentSnapshots(AggregateRecorder):
         desc: bool = False,  # noqa: ARG002
         limit: int | None = None,  # noqa: ARG002
     ) -> Sequence[StoredEvent]:
-        """The current row, where its version lies within the bounds."""
+        """The current row, unless a version is asked for: that is rebuilt from events alone."""
+        if lte is not None:
+            return []
         key = UUID(str(originator_id))
         with self._database.connection() as connection:
             rows = self._current.select(connection, self._partition, [key])
             record = self._current.records_in(rows).get(key)
-        if record is None or (lte is not None and record.version > lte):
-            return []
-        if gt is not None and record.version <= gt:
+        if record is None or (gt is not None and record.version <= gt):
             return []
         return [StoredEvent(key, record.version, get_topic(Snapshot), _snapshot_bytes(record))]
 
