@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -29,6 +31,14 @@ _AGES = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 def examples(*commands: str) -> str:
     """An epilog for a command's help: example calls, one a line, long ones on two."""
     return "\n".join(("Examples:", *(f"$ settings-ledger {line}" for line in commands)))
+
+
+def typed() -> str:
+    """How this program was called, for lines to paste: its bare name where PATH finds it."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m ledger"
+    return called.name if shutil.which(called.name) == str(called) else str(called)
 
 
 def document(value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ledger.cli.output import change_lines, document, show, value
+from ledger.cli.output import change_lines, document, moment, show, typed, value
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,10 +35,8 @@ class Teller:
         """Print a line about a webhook that came after the story."""
         if self._as_json:
             return
-        previous = webhook.event.get("updatedEvent", {}).get("modifiedFields", {})
-        fields = ", ".join(previous) or "no field"
-        mark = "verified" if webhook.verified else "NOT verified"
-        show(f"A webhook arrived ({mark}): {fields} changed, event {webhook.event.get('id')}.")
+        mark = "its signature holds" if webhook.verified else "its signature does NOT hold"
+        show(f"A webhook arrived, {mark}: {_said(webhook)} ({webhook.event.get('id')})")
 
     def _document(self, story: Story) -> dict[str, Any]:
         demo, webhook = story.demo, story.webhook
@@ -63,53 +61,53 @@ class Teller:
         }
 
     def _chapters(self, story: Story) -> list[RenderableType]:
-        demo, event = story.demo, story.webhook.event
-        change = story.history[0]
+        change, event = story.history[0], story.webhook.event
         actor = f"{change.actor.type} {change.actor.id}" if change.actor else "nobody known"
-        signature = (
-            "its RS256 signature holds against the app's public key"
-            if story.webhook.verified
-            else "its signature does NOT hold"
-        )
+        holds = "holds" if story.webhook.verified else "does NOT hold"
         return [
             _heading(1, "A new site has the default settings", "GET /ecom/v1/orders-settings"),
             *_settings(story.before),
-            _heading(2, "One of them is changed", "PATCH /ecom/v1/orders-settings"),
+            _heading(2, "Somebody changes one of them", "PATCH /ecom/v1/orders-settings"),
             *(f"   {line}" for line in change_lines(change.changes)),
             _heading(3, "The next read sees it", "GET /ecom/v1/orders-settings"),
             *_settings(story.after),
-            _heading(4, "The ledger remembers who, when and why", f"history {demo.site_id}"),
-            f"   version {change.version} at position {change.position}, {change.timestamp:%Y-%m-%d %H:%M:%S.%f} UTC",
-            f"   by {actor}, because: {change.reason or '–'}",
+            _heading(4, "The ledger remembers it for ever", f"history {story.demo.site_id}"),
+            f"   version {change.version}, {moment(change.timestamp)}, by {actor}",
+            f"   because: {change.reason or '–'}",
             _heading(
-                5, "The app hears of it", f"a webhook, {story.latency_ms:.0f} ms after the PATCH"
+                5, "The installed app hears of it", f"{story.latency_ms:.0f} ms after the PATCH"
             ),
-            f"   {event.get('entityFqdn')}_{event.get('slug')}, event {event.get('id')}",
-            f"   a JWT of {len(story.webhook.jwt)} characters; {signature}",
+            f"   a signed webhook: {event.get('entityFqdn')}_{event.get('slug')}, {event.get('id')}",
+            f"   it says: {_said(story.webhook)}",
+            f"   its RS256 signature {holds} against the app's public key",
             *self._ending(story),
         ]
 
     def _ending(self, story: Story) -> list[RenderableType]:
         from rich.text import Text
 
-        database = self._ledger.config.database_url and "in the database of LEDGER_DATABASE_URL"
-        place = database or f"in {self._ledger.config.data_dir}"
+        config, program = self._ledger.config, typed()
+        place = (
+            "in LEDGER_DATABASE_URL's database" if config.database_url else f"in {config.data_dir}"
+        )
+        again = f"{program} history {story.demo.site_id}"
         if self._once:
-            lines = [f"\nAll of it is kept {place}. See it again with:"]
-            lines += [f"   settings-ledger history {story.demo.site_id}"]
-            lines += [
-                "   settings-ledger quickstart        (the same, and then it goes on serving)"
+            lines = [
+                f"\nAll of it happened over HTTP and is kept {place}. Go on with:\n",
+                again,
+                f"{program} quickstart      # the same once more, and then it goes on serving",
             ]
-            return [Text(line) for line in lines]
-        lines = [
-            f"\nIt goes on serving at {story.base_url} (reference: {story.base_url}/docs). Try it:\n",
-            _curl(story, None),
-            "",
-            _curl(story, {"ordersSettings": {"inventoryUpdateTrigger": "ON_ORDER_PAID"}}),
-            "",
-            f"settings-ledger history {story.demo.site_id}",
-            f"\nThe data is {place}. Ctrl-C ends this.",
-        ]
+        else:
+            patch = {"ordersSettings": {"inventoryUpdateTrigger": "ON_ORDER_PAID"}}
+            lines = [
+                f"\nIt goes on serving {story.base_url} (reference: {story.base_url}/docs). Try:\n",
+                _curl(story, None),
+                "",
+                _curl(story, patch),
+                "",
+                again,
+                f"\nAll of it is kept {place}. Ctrl-C ends this.\n",
+            ]
         return [Text(line) for line in lines]
 
 
@@ -122,6 +120,12 @@ def _heading(number: int, what: str, how: str) -> RenderableType:
 def _settings(answer: dict[str, Any]) -> list[str]:
     [settings] = answer.values()
     return [f"   {name}: {value(item)}" for name, item in settings.items() if name not in HIDDEN]
+
+
+def _said(webhook: Webhook) -> str:
+    """What a webhook says was before."""
+    was = webhook.event.get("updatedEvent", {}).get("modifiedFields", {})
+    return ", ".join(f"{name} was {value(old)}" for name, old in was.items()) or "no value differs"
 
 
 def _curl(story: Story, body: dict[str, Any] | None) -> str:
