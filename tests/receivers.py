@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jwt
 from aiohttp import web
@@ -54,7 +54,7 @@ class Receiver:
         self.acknowledged: list[Arrival] = []
         self._changed = asyncio.Condition()
 
-    async def __aenter__(self) -> Receiver:
+    async def __aenter__(self) -> Self:
         application = web.Application()
         application.router.add_post("/hook", self._receive)
         self._runner = web.AppRunner(application, shutdown_timeout=0.01)

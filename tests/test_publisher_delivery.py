@@ -3,76 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
 import jwt
 import pytest
+from publishing import SCOPES, World, flip, site_of
+from receivers import Arrival, Receiver, hang
 
 from ledger.assembly import Ledger
 from ledger.database import Database
 from ledger.identity import Identity
-from ledger.publisher import Publisher
 from ledger.publisher import feed as feed_module
-from ledger.publisher.term import Term
-from receivers import Arrival, Receiver, hang
-
-LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
-SCOPES = ["SCOPE.DC-ECOM-MEGA.MANAGE-ECOM"]
-AT_ONCE = (0.0,) * 60
-
-
-@dataclass
-class World:
-    """A ledger with one app, and publishers for it."""
-
-    ledger: Ledger
-    app: Any
-
-    def site(self, app_id: UUID | None = None) -> Any:
-        site = self.ledger.create_site()
-        self.ledger.directory.install(app_id or self.app.app_id, site.site_id)
-        return site
-
-    def subscribe(self, receiver: Receiver) -> UUID:
-        return self.ledger.directory.subscribe(self.app.app_id, receiver.url).subscription_id
-
-    def publisher(self, **options: Any) -> Publisher:
-        settings = {"allowed_networks": LOOPBACK, "schedule": AT_ONCE, **options}
-        return Publisher(self.ledger.database, self.ledger.directory, **settings)
-
-    @asynccontextmanager
-    async def term(self, **options: Any) -> AsyncIterator[Term]:
-        async with self.publisher(**options).term() as term:
-            assert term is not None
-            yield term
-
-    async def publish(self, **options: Any) -> None:
-        """Deliver all there is, and write the progress down."""
-        async with self.term(**options) as term:
-            await term.sweep()
-            await term.settled()
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        with self.ledger.database.connection() as connection:
-            return connection.execute(query).fetchall()
 
 
 @pytest.fixture
 def world(fresh_database: Callable[[], Any]) -> Iterator[World]:
     with Ledger.open(database_url=fresh_database().server_url) as ledger:
-        yield World(ledger, ledger.directory.create_app("App", SCOPES))
-
-
-def flip(site: Any, count: int = 1) -> None:
-    for _ in range(count):
-        site.update({"createInvoice": not site.settings()["createInvoice"]})
+        yield World.on(ledger)
 
 
 async def test_a_change_arrives_as_the_wire_contract_says(world: World) -> None:
@@ -245,7 +195,7 @@ async def test_a_failing_site_holds_up_no_other(world: World) -> None:
         bad, good = [world.site() for _ in range(3)], [world.site() for _ in range(3)]
         world.subscribe(receiver)
         bad_ids = {str(site.site_id) for site in bad}
-        receiver.answer = lambda a: 500 if _site(a) in bad_ids else 200
+        receiver.answer = lambda a: 500 if site_of(a) in bad_ids else 200
         for site in (*bad, *good):
             flip(site, 4)
         await world.publish(schedule=(3600.0,))
@@ -270,7 +220,7 @@ async def test_a_site_that_hangs_holds_up_no_other_however_much_it_changes(
         released = asyncio.Event()
 
         async def answer(arrival: Arrival) -> int:
-            if _site(arrival) == str(stuck.site_id):
+            if site_of(arrival) == str(stuck.site_id):
                 await released.wait()
             return 200
 
@@ -283,7 +233,7 @@ async def test_a_site_that_hangs_holds_up_no_other_however_much_it_changes(
             released.set()
             await receiver.until(lambda it: len(it.acknowledged) == 65)
             await term.settled()
-    versions = [a.version for a in receiver.arrivals if _site(a) == str(stuck.site_id)]
+    versions = [a.version for a in receiver.arrivals if site_of(a) == str(stuck.site_id)]
     assert versions == list(range(2, 62))
     assert world.rows("SELECT * FROM delivery_lanes") == []
 
@@ -291,14 +241,14 @@ async def test_a_site_that_hangs_holds_up_no_other_however_much_it_changes(
 async def test_a_hanging_receiver_holds_up_no_other_subscription(world: World) -> None:
     """A receiver that never answers, and one that answers, on the same sites."""
     async with Receiver(hang) as stuck, Receiver() as free:
-        sites = [world.site() for _ in range(50)]
+        sites = [world.site() for _ in range(40)]
         world.subscribe(stuck)
         world.subscribe(free)
         for site in sites:
             flip(site, 2)
         async with world.term(timeout=60.0) as term:
             await term.sweep()
-            await free.until(lambda it: len(it.acknowledged) == 100)
+            await free.until(lambda it: len(it.acknowledged) == 80)
     assert len(stuck.arrivals) == 32
 
 
@@ -472,7 +422,3 @@ async def test_an_erased_actor_is_named_by_reference(world: World) -> None:
         await world.publish()
     identity = json.loads(json.loads(receiver.arrivals[0].data)["identity"])
     assert identity == {"identityType": "APP", "appId": str(row["ref"])}
-
-
-def _site(arrival: Arrival) -> str:
-    return json.loads(arrival.data)["accountInfo"]["siteId"]

@@ -76,4 +76,5 @@ class Attempts:
         try:
             await asyncio.wait_for(self._none_in_flight.wait(), grace)
         except TimeoutError:
-            log.info("publisher leaves requests behind", in_flight=self._in_flight)
+            if self._in_flight:
+                log.info("publisher leaves requests behind", in_flight=self._in_flight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -118,9 +120,7 @@ class Courier:
         session = self._sessions.get(urlsplit(url).scheme)
         if session is None:
             return Outcome("the URL is neither http:// nor https://")
-        async with session.post(
-            url, data=body, headers=_HEADERS, allow_redirects=False
-        ) as reply:
+        async with session.post(url, data=body, headers=_HEADERS, allow_redirects=False) as reply:
             await _drain(reply)
         if self._policy.received(reply.status):
             return Outcome()
@@ -153,6 +153,13 @@ def _problem(error: BaseException, timeout: float) -> str:
         case aiohttp.InvalidURL() | ValueError():
             return "the URL cannot be used"
         case OSError():
-            return f"cannot be reached: {cause.strerror or type(cause).__name__}"
+            return f"cannot be reached: {_reason(cause)}"
         case _:
             return f"answered what is not HTTP: {type(cause).__name__}"
+
+
+def _reason(error: OSError) -> str:
+    """The operating system's own words; a look-up's errors have numbers of their own."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or type(error).__name__
+    return os.strerror(error.errno)

@@ -18,17 +18,22 @@ class PublisherThread:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._running = threading.Event()
+        self._begun = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(
             target=self._main, name="settings-ledger publisher", daemon=True
         )
 
+    @property
+    def running(self) -> bool:
+        """Whether it publishes, or waits to."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin; returns once the loop runs."""
         self._thread.start()
-        self._running.wait()
+        self._begun.wait()
 
     def stop(self, timeout: float | None = 5.0) -> None:
         """End within about a second: requests in flight get half of it, progress is written."""
@@ -50,5 +55,5 @@ class PublisherThread:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._running.set()
+        self._begun.set()
         await self._publisher.run(self._stop)

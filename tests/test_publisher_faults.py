@@ -1,0 +1,266 @@
+"""Nothing is lost: killed processes, terminated connections, a lost doorbell, a second publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from publishing import World, flip
+from receivers import PATIENCE, Arrival, Receiver
+
+from ledger.assembly import Ledger
+from ledger.doorbell import Listener
+from ledger.publisher import Publisher, PublisherThread
+
+PROCESS = Path(__file__).with_name("publisher_process.py")
+
+
+@pytest.fixture
+def database(fresh_database: Callable[[], Any]) -> Any:
+    return fresh_database()
+
+
+@pytest.fixture
+def world(database: Any, tmp_path: Path) -> Iterator[World]:
+    with Ledger.open(database_url=database.server_url, data_dir=tmp_path) as ledger:
+        yield World.on(ledger)
+
+
+@asynccontextmanager
+async def publishing_process(world: World) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A publisher process, gone at the end of the block."""
+    config = world.ledger.config
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(PROCESS),
+        world.ledger.database_url,
+        str(config.data_dir),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def running(publisher: Publisher) -> AsyncIterator[asyncio.Event]:
+    """A publisher at work beside the test, stopped at the end of the block."""
+    stop = asyncio.Event()
+    work = asyncio.create_task(publisher.run(stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await asyncio.wait_for(work, PATIENCE)
+
+
+async def test_killed_between_post_and_cursor_an_event_comes_again_with_its_id(
+    world: World,
+) -> None:
+    """kill -9 while the receiver has the event and the publisher not its answer."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        flip(site, 2)
+        async with publishing_process(world) as first:
+
+            def kill(arrival: Arrival) -> int:
+                if arrival.version == 3 and first.returncode is None:
+                    os.kill(first.pid, signal.SIGKILL)
+                return 200
+
+            receiver.answer = kill
+            await first.wait()
+        assert [a.version for a in receiver.arrivals] == [2, 3]
+        async with publishing_process(world):
+            await receiver.until(lambda it: it.arrivals[-1].version == 3 and len(it.arrivals) > 2)
+        flip(site)
+        await world.publish()
+        assert receiver.arrivals[-1].version == 4
+    ids = {(a.version, a.id, a.data) for a in receiver.arrivals}
+    assert sorted(version for version, _, _ in ids) == [2, 3, 4]
+
+
+async def test_a_waiting_process_takes_over_from_one_that_was_killed(world: World) -> None:
+    """Two processes: one publishes; when it is killed in the middle the other goes on."""
+    async with Receiver() as receiver:
+        sites = [world.site() for _ in range(5)]
+        world.subscribe(receiver)
+        async with publishing_process(world) as first:
+            flip(sites[0])
+            await receiver.received(1)
+            async with publishing_process(world):
+                await eventually(lambda: _listeners(world) == 2)
+                for site in sites:
+                    await asyncio.to_thread(flip, site, 4)
+                first.kill()
+                await receiver.until(lambda it: len(_known(it.acknowledged)) == 21)
+    _assert_first_sent_in_order(receiver.arrivals)
+
+
+async def test_one_publishes_and_a_second_waits_until_it_goes(world: World) -> None:
+    """The second gets no term while the first has one, and one afterwards."""
+    async with world.publisher().term() as first:
+        assert first is not None
+        async with world.publisher().term() as second:
+            assert second is None
+    async with world.publisher().term() as second:
+        assert second is not None
+
+
+async def test_a_second_publisher_goes_on_where_the_first_stopped(world: World) -> None:
+    """Stopping hands over at once; nothing arrives twice."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        async with running(world.publisher(poll_interval=0.02)) as stop_first:
+            flip(site)
+            await receiver.received(1)
+            async with running(world.publisher(poll_interval=0.02)):
+                flip(site)
+                await receiver.received(2)
+                stop_first.set()
+                flip(site)
+                await receiver.received(3)
+    assert [a.version for a in receiver.arrivals] == [2, 3, 4]
+
+
+async def test_nothing_is_lost_while_every_connection_is_terminated_again_and_again(
+    world: World, database: Any
+) -> None:
+    """The lease goes with its connection; the next term begins from what was written."""
+    async with Receiver() as receiver:
+        sites = [world.site() for _ in range(4)]
+        world.subscribe(receiver)
+        async with running(world.publisher(poll_interval=0.02)):
+            for _ in range(10):
+                for site in sites:
+                    await asyncio.to_thread(flip, site)
+                _terminate_publishers(database)
+            await receiver.until(lambda it: len(_known(it.acknowledged)) == 40)
+    _assert_first_sent_in_order(receiver.arrivals)
+
+
+async def test_a_lost_doorbell_delays_an_event_and_loses_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nobody to ring, polling finds the event."""
+
+    def deaf(_: Listener, timeout: float) -> bool:
+        threading.Event().wait(timeout)
+        return False
+
+    monkeypatch.setattr(Listener, "wait", deaf)
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        async with running(world.publisher(poll_interval=0.05)):
+            await asyncio.to_thread(flip, site, 3)
+            await receiver.received(3)
+
+
+async def test_the_doorbell_wakes_the_publisher(world: World) -> None:
+    """An event arrives long before the publisher would look by itself."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        async with running(world.publisher(poll_interval=3600.0)):
+            await asyncio.to_thread(flip, site)
+            await receiver.received(1)
+            await asyncio.to_thread(flip, site)
+            await receiver.received(2)
+
+
+async def test_a_thread_publishes_and_stops_within_a_second(world: World) -> None:
+    """Also while a receiver hangs."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        receiver.answer = lambda a: _never() if a.version == 3 else 200
+        thread = PublisherThread(world.publisher())
+        thread.start()
+        await asyncio.to_thread(flip, site, 2)
+        await receiver.received(2)
+        begun = asyncio.get_running_loop().time()
+        await asyncio.to_thread(thread.stop)
+        assert asyncio.get_running_loop().time() - begun < 1.5
+        assert not thread.running
+        receiver.answer = lambda _: 200
+        await world.publish()
+    assert [a.version for a in receiver.arrivals] == [2, 3, 3]
+
+
+async def test_a_broken_feed_begins_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of ends the term, not the publishing."""
+    from ledger.publisher.feed import Feed
+
+    accept, failures = Feed._accept, iter([RuntimeError("unthought of")])
+
+    def fail_once(self: Feed, reading: Any) -> None:
+        for failure in failures:
+            raise failure
+        accept(self, reading)
+
+    monkeypatch.setattr(Feed, "_accept", fail_once)
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        async with running(world.publisher(poll_interval=0.02)):
+            await asyncio.to_thread(flip, site)
+            await receiver.received(1)
+
+
+async def _never() -> int:
+    await asyncio.Event().wait()
+    return 200
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until ``condition``, which only the database can tell, holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 — nothing here to await
+            await asyncio.sleep(0)
+
+
+def _known(arrivals: list[Arrival]) -> set[tuple[str, int]]:
+    return {(arrival.entity, arrival.version) for arrival in arrivals}
+
+
+def _listeners(world: World) -> int:
+    return len(
+        world.rows(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'settings-ledger listener'"
+        )
+    )
+
+
+def _terminate_publishers(database: Any) -> None:
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND application_name IN ('settings-ledger publisher', 'settings-ledger listener', "
+            "'settings-ledger pool')"
+        )
+
+
+def _assert_first_sent_in_order(arrivals: list[Arrival]) -> None:
+    """A version may come again, but none comes before the one that precedes it."""
+    newest: dict[str, int] = {}
+    for arrival in arrivals:
+        before = newest.get(arrival.entity, 1)
+        assert arrival.version <= before + 1
+        newest[arrival.entity] = max(arrival.version, before)
