@@ -19,7 +19,7 @@ from ledger.directory import Directory
 from ledger.doorbell import Doorbell
 from ledger.embedded import EmbeddedServer
 from ledger.embedded.cluster import SERVER
-from ledger.errors import SchemaOutdated
+from ledger.errors import InvalidInput, SchemaOutdated
 from ledger.history import SiteHistory
 from ledger.idempotency import Idempotency
 from ledger.identity import Identity, Provenance, Via
@@ -70,7 +70,8 @@ class Ledger:
         try:
             url = config.database_url or _embedded_url(held, config, progress)
             database = held.enter_context(Database(url, pool_size=config.pool_size))
-            with database.connection() as connection:
+            # Not through the pool: that would wait for a database that refuses, and not say why.
+            with database.connect("opening") as connection:
                 check_schema(connection)
             ledger = cls(config, database, Keyring.from_config(config))
             ledger.directory.verify_keyring()
@@ -117,14 +118,14 @@ class Ledger:
 
         Raises AlreadyExists and InvalidInput.
         """
-        site = self.directory.create_site(None if site_id is None else UUID(str(site_id)), name)
+        site = self.directory.create_site(None if site_id is None else _uuid(site_id), name)
         provenance = Provenance(self.operator, via or Via("library"))
         self.submit(site.site_id, ORDERS_SETTINGS, None, provenance).result()
         return self.site(site.site_id)
 
     def site(self, site_id: UUID | str, kind: SettingsKind = ORDERS_SETTINGS) -> SiteHandle:
-        """A site's settings of one kind. Raises NotFound."""
-        site = self.directory.site(UUID(str(site_id)))
+        """A site's settings of one kind. Raises NotFound and InvalidInput."""
+        site = self.directory.site(_uuid(site_id))
         return SiteHandle(self, site.site_id, site.partition, kind)
 
     def get(self, site_id: UUID, kind: SettingsKind = ORDERS_SETTINGS) -> SettingsRecord:
@@ -250,6 +251,13 @@ def migrate_database(config: Config, *, partitions: int | None = None) -> list[s
     if serving == role_of(config.owner_url):
         serving = None
     return migrate(config.owner_url, serving_role=serving, partitions=partitions)
+
+
+def _uuid(site_id: UUID | str) -> UUID:
+    try:
+        return UUID(str(site_id))
+    except ValueError:
+        raise InvalidInput("site_id", "expected a UUID") from None
 
 
 def _embedded_url(held: ExitStack, config: Config, progress: Progress | None) -> str:

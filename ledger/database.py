@@ -30,7 +30,13 @@ MIGRATION_LOCK = 0x5345_4D49
 PROJECTION_LOCK = 0x5345_5052
 
 # What a server answers when it breaks off, in any state: the statement's fate is unknown.
-_BROKEN_OFF = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
+_BROKEN_OFF = (
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.IdleSessionTimeout,
+    errors.IdleInTransactionSessionTimeout,
+)
 # What may pass by itself: worth the same attempt again.
 _PASSING = (
     errors.SerializationFailure,
@@ -88,7 +94,7 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout:
-        raise DatabaseUnavailable("The database does not answer in time.") from None
+        raise DatabaseUnavailable("No connection to the database came free in time.") from None
     except psycopg.Error as error:
         raise as_ledger_error(error) from error
 
@@ -112,9 +118,12 @@ class Database:
         self.url = url
         try:
             given = conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            # The URL itself may hold a password, so it is not repeated.
-            raise ConfigError(f"The database URL cannot be understood: {error}.") from None
+        except psycopg.ProgrammingError:
+            # libpq's own words repeat parts of the URL, and those may hold the password.
+            raise ConfigError(
+                "The database URL cannot be understood: expected "
+                "postgresql://user:password@host:port/database, with special characters as %XX."
+            ) from None
         self._parameters: dict[str, Any] = {"connect_timeout": connect_timeout, **given}
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             kwargs={
@@ -137,8 +146,14 @@ class Database:
         if not self._opened:
             self._pool.open()
             self._opened = True
-        with translated_errors(), self._pool.connection() as connection:
-            yield connection
+        with translated_errors():
+            try:
+                with self._pool.connection() as connection:
+                    yield connection
+            except PoolTimeout:
+                # The pool does not say why; an attempt of our own does, or shows that all are lent.
+                self.connect("attempt").close()
+                raise
 
     def connect(self, purpose: str, *, options: str = "") -> Connection:
         """A connection of one's own in autocommit mode; the caller closes it.
