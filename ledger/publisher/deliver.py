@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -18,7 +17,6 @@ import aiohttp
 
 from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.guard import (
-    LOOKUPS_AT_ONCE,
     Guard,
     GuardedResolver,
     Network,
@@ -70,7 +68,6 @@ class Courier:
         self._blocking = blocking
 
     async def __aenter__(self) -> Self:
-        self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, "settings-ledger lookup")
         self._sessions = {
             scheme: self._session(encrypted=scheme == "https") for scheme in ("http", "https")
         }
@@ -84,11 +81,10 @@ class Courier:
     ) -> None:
         for session in self._sessions.values():
             await session.close()
-        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def _session(self, *, encrypted: bool) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self._guard, self._lookups, encrypted=encrypted),
+            resolver=GuardedResolver(self._guard, encrypted=encrypted),
             socket_factory=partial(self._guard.socket_for, encrypted=encrypted),
             limit=0,
             keepalive_timeout=_KEEP_ALIVE,

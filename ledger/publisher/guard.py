@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,24 +68,19 @@ class Guard:
 
 
 class GuardedResolver(AbstractResolver):
-    """Looks names up and keeps of their addresses those that may be called.
+    """Looks names up and keeps of their addresses those that may be called."""
 
-    Look-ups run in threads of their own: names that never resolve must not use up the threads
-    that others wait for.
-    """
-
-    def __init__(self, guard: Guard, threads: ThreadPoolExecutor, *, encrypted: bool) -> None:
+    def __init__(self, guard: Guard, *, encrypted: bool) -> None:
         self._guard = guard
-        self._threads = threads
         self._encrypted = encrypted
+        self._slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The name's addresses that may be called. Raises ReceiverRefused where none may."""
-        infos = await asyncio.get_running_loop().run_in_executor(
-            self._threads, _look_up, host, port, family
-        )
+        async with self._slots:
+            infos = await _look_up(host, port, family)
         refusals: list[str] = []
         results: list[ResolveResult] = []
         for info in infos:
@@ -99,7 +95,7 @@ class GuardedResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Nothing to release: the threads belong to whoever made them."""
+        """Nothing to release."""
 
 
 def check_url(url: str, allowed_networks: Sequence[Network]) -> None:
@@ -157,8 +153,33 @@ def _forms(address: Address) -> Iterator[Address]:
         yield from address.teredo
 
 
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
-    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+async def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
+    """Ask the system, in a thread of its own.
+
+    A name that never resolves must neither use up the threads that others wait for nor keep
+    the process from ending, as a pool's threads would.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Any]] = loop.create_future()
+
+    def ask() -> None:
+        try:
+            infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            tell(found.set_exception, error)
+        else:
+            tell(found.set_result, infos)
+
+    def tell(settle: Callable[[Any], None], value: object) -> None:
+        def unless_given_up() -> None:
+            if not found.done():
+                settle(value)
+
+        with suppress(RuntimeError):  # The loop is gone.
+            loop.call_soon_threadsafe(unless_given_up)
+
+    Thread(target=ask, name="settings-ledger lookup", daemon=True).start()
+    return await found
 
 
 def _result(host: str, port: int, info: Any) -> ResolveResult:

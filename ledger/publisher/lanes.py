@@ -165,6 +165,8 @@ class Lanes:
 
     async def _work_off(self, lane: Lane) -> None:
         """Deliver what the lane holds, until an attempt fails or nothing is left."""
+        if self.span.deleted or self._lanes.get(lane.originator_id) is not lane:
+            return  # It ended while this waited for its time.
         until = lane.behind_until
         reading = await self._tools.blocking.run(
             self._tools.reader.of_site,

@@ -22,21 +22,17 @@ class Lease:
         self._connection = connection
 
     @classmethod
-    def acquire(cls, database: Database) -> Lease | None:
-        """The lease, or None while another process holds it. Raises DatabaseUnavailable."""
-        connection = database.connect("publisher")
-        try:
-            with translated_errors():
-                row = connection.execute(
-                    "SELECT pg_try_advisory_lock(%s, 0) AS mine", (PUBLISHER_LOCK,)
-                ).fetchone()
-        except BaseException:
-            connection.close()
-            raise
-        if row is None or not row["mine"]:
-            connection.close()
-            return None
-        return cls(connection)
+    def open(cls, database: Database) -> Lease:
+        """A session that may take the lease. Raises DatabaseUnavailable."""
+        return cls(database.connect("publisher"))
+
+    def take(self) -> bool:
+        """Whether the lease is this session's now; ask once. Raises DatabaseUnavailable."""
+        with translated_errors():
+            row = self._connection.execute(
+                "SELECT pg_try_advisory_lock(%s, 0) AS mine", (PUBLISHER_LOCK,)
+            ).fetchone()
+        return row is not None and bool(row["mine"])
 
     def transact(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one transaction of the session that holds the lock.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
@@ -62,22 +62,15 @@ class Publisher:
         """
         bell = Bell(self._database)
         stopping = asyncio.ensure_future(_ring_at(stop, bell))
-        waiting = False
         try:
             while not stop.is_set():
                 try:
-                    served = await self._serve(bell, stop)
+                    await self._serve(bell, stop)
                 except LedgerError as error:
                     log.warning("publisher waits", problem=str(error))
-                    served = True
                 except Exception:
                     log.exception("publisher failed and begins again")
-                    served = True
-                if not served and not waiting:
-                    log.info("publisher waits for the one that publishes now")
-                waiting = not served
-                if not stop.is_set():
-                    await bell.wait(self._poll_interval)
+                await _pause(stop, self._poll_interval)
         finally:
             stopping.cancel()
             bell.close()
@@ -89,45 +82,69 @@ class Publisher:
         Leaving it gives requests in flight a moment, writes progress and lets the next one
         take over; leaving it by an error writes nothing.
         """
-        blocking = BlockingCalls()
-        try:
-            lease = await blocking.run(Lease.acquire, self._database)
-            if lease is None:
+        async with self._candidacy() as (lease, blocking):
+            if not await blocking.run(lease.take):
                 yield None
                 return
+            async with self._term(lease, blocking) as term:
+                yield term
+
+    @asynccontextmanager
+    async def _candidacy(self) -> AsyncIterator[tuple[Lease, BlockingCalls]]:
+        """A session that may take the lease, let go of at the end."""
+        blocking = BlockingCalls()
+        try:
+            lease = await blocking.run(Lease.open, self._database)
             try:
-                async with Courier(
-                    self._keys, self._policy, self._allowed_networks, blocking
-                ) as courier:
-                    term = Term(lease, self._reader, courier, self._policy, blocking)
-                    try:
-                        yield term
-                        await term.close(GRACE)
-                        await term.checkpoint()
-                    finally:
-                        await term.close(0)
+                yield lease, blocking
             finally:
                 lease.release()
         finally:
             blocking.close()
 
-    async def _serve(self, bell: Bell, stop: asyncio.Event) -> bool:
-        """Follow the log for one term. False where another process holds the lease."""
-        async with self.term() as term:
-            if term is None:
-                return False
+    @asynccontextmanager
+    async def _term(self, lease: Lease, blocking: BlockingCalls) -> AsyncIterator[Term]:
+        async with Courier(self._keys, self._policy, self._allowed_networks, blocking) as courier:
+            term = Term(lease, self._reader, courier, self._policy, blocking)
+            try:
+                yield term
+                await term.close(GRACE)
+                await term.checkpoint()
+            finally:
+                await term.close(0)
+
+    async def _serve(self, bell: Bell, stop: asyncio.Event) -> None:
+        """Wait for the lease and follow the log for as long as it is held."""
+        async with self._candidacy() as (lease, blocking):
+            waited = False
+            while not await blocking.run(lease.take):
+                if not waited:
+                    log.info("publisher waits for the one that publishes now")
+                    waited = True
+                await _pause(stop, self._poll_interval)
+                if stop.is_set():
+                    return
             log.info("publisher took the lease")
-            clock = asyncio.get_running_loop().time
-            written = clock()
-            while not stop.is_set():
-                await term.sweep()
-                if clock() - written >= CHECKPOINT_INTERVAL:
-                    await term.checkpoint()
-                    written = clock()
-                await bell.wait(self._poll_interval)
-        return True
+            async with self._term(lease, blocking) as term:
+                await self._follow(term, bell, stop)
+
+    async def _follow(self, term: Term, bell: Bell, stop: asyncio.Event) -> None:
+        clock = asyncio.get_running_loop().time
+        written = clock()
+        while not stop.is_set():
+            await term.sweep()
+            if clock() - written >= CHECKPOINT_INTERVAL:
+                await term.checkpoint()
+                written = clock()
+            await bell.wait(self._poll_interval)
 
 
 async def _ring_at(stop: asyncio.Event, bell: Bell) -> None:
     await stop.wait()
     bell.ring()
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait, but not when stopping."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

@@ -82,9 +82,8 @@ class Term:
             self._lease.transact, lambda connection: _look(connection, known)
         )
         for span in spans:
-            feed = self._feeds.get(span.key)
-            if feed is not None:
-                feed.update(span)
+            if span.key in self._feeds:
+                self._feeds[span.key].update(span)
             else:
                 slots = self._slots.setdefault(span.subscription_id, Slots(self._tools.policy))
                 sites = [site for site in waiting if _key(site) == span.key]
