@@ -7,6 +7,7 @@ import uuid
 import pytest
 from eventsourcing.persistence import StoredEvent
 from faults.opening import provenance
+
 from ledger.commandqueue import CommandQueue
 from ledger.commands import AppendCommand, SettingsCommand
 from ledger.errors import Unavailable

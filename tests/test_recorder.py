@@ -21,6 +21,8 @@ from faults.locks import held_lock
 from faults.opening import opened, update
 from faults.readers import subscriber
 from faults.waiting import eventually
+
+from ledger import timestamps
 from ledger.aggregate import Attribution, SiteSettings, originator_id
 from ledger.database import Database
 from ledger.doorbell import Doorbell
@@ -29,7 +31,6 @@ from ledger.identity import Via
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.recorder import PartitionLog
 from ledger.writer import Writer
-from ledger import timestamps
 
 LIBRARY = Via("library")
 MORNING = timestamps.parse("2026-01-05T08:00:00.000000Z")

@@ -13,6 +13,8 @@ from uuid import UUID, uuid5
 import psycopg
 from psycopg.rows import namedtuple_row
 
+from faults.processes import Journal
+
 DEFAULTS = {
     "createInvoice": False,
     "inventoryUpdateTrigger": "ON_ORDER_PLACED",
@@ -59,7 +61,8 @@ def examine(url: str, partition: int = 0) -> Evidence:
         site = event.originator_id
         assert site == uuid5(UUID(facts["site_id"]), facts["kind"])
         assert event.originator_version == evidence.versions.get(site, 0) + 1
-        assert event.leaf_hash == _leaf(event, leaves.get(site, bytes(32)))
+        version, before = event.originator_version, leaves.get(site, bytes(32))
+        assert event.leaf_hash == leaf(site, version, before, event.topic, event.state)
         assert event.state == _canonical(facts)
         assert facts["timestamp"] > times.get(site, "")
         evidence.settings[site] = _fold(evidence.settings.get(site), facts)
@@ -78,14 +81,24 @@ def examine(url: str, partition: int = 0) -> Evidence:
     return evidence
 
 
-def _leaf(event: Any, previous: bytes) -> bytes:
+def assert_answers_hold(evidence: Evidence, journal: Journal) -> None:
+    """Every acknowledged change is in the log once, where and as its caller was told."""
+    facts = evidence.facts
+    for tag, (version, position, settings) in journal.acknowledged.items():
+        assert evidence.tags[tag] == 1
+        assert evidence.places[tag] == (version, position)
+        assert facts[position - 1]["settings"] == settings
+
+
+def leaf(originator: UUID, version: int, previous: bytes, topic: str, state: bytes) -> bytes:
+    """The hash that binds an event to the one before it, as the design spells it out."""
     return hashlib.sha256(
         b"\x00settings-ledger/1"
-        + event.originator_id.bytes
-        + event.originator_version.to_bytes(8, "big")
+        + originator.bytes
+        + version.to_bytes(8, "big")
         + previous
-        + hashlib.sha256(event.topic.encode()).digest()
-        + hashlib.sha256(event.state).digest()
+        + hashlib.sha256(topic.encode()).digest()
+        + hashlib.sha256(state).digest()
     ).digest()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+
 from faults.waiting import eventually
 from ledger.database import PARTITION_LOCK
 from ledger.writer import Writer

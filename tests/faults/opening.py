@@ -37,9 +37,7 @@ def update(
     idempotency: Idempotency | None = None,
 ) -> SettingsRecord:
     """Change a site's settings and wait."""
-    return submit(
-        ledger, site_id, patch, tag, if_match=if_match, idempotency=idempotency
-    ).result()
+    return submit(ledger, site_id, patch, tag, if_match=if_match, idempotency=idempotency).result()
 
 
 def submit(ledger: Ledger, site_id: UUID, patch: Mapping[str, Any], tag=None, **conditions: Any):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from faults.evidence import Evidence, examine
+
+from faults.evidence import assert_answers_hold, examine
 from faults.opening import opened
-from faults.processes import Journal, patchers
+from faults.processes import patchers
 from faults.readers import cursor_reader, subscriber
 
 SITES, CALLERS, CHANGES = 20, 16, 500
@@ -17,16 +18,8 @@ def ledger(fresh_database):
         yield ledger
 
 
-def assert_answers_hold(evidence: Evidence, journal: Journal) -> None:
-    """Every acknowledged change is in the log once, where and as its caller was told."""
-    facts = evidence.facts
-    for tag, (version, position, settings) in journal.acknowledged.items():
-        assert evidence.tags[tag] == 1
-        assert evidence.places[tag] == (version, position)
-        assert facts[position - 1]["settings"] == settings
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_no_change_is_lost_repeated_or_missed(ledger, tmp_path):
     """16,000 acknowledged changes are in the log once each, and both readers saw each once."""
     url = ledger.database_url
