@@ -16,12 +16,18 @@ from receivers import Arrival, Receiver, hang
 from ledger.assembly import Ledger
 from ledger.database import Database
 from ledger.identity import Identity
+from ledger.migrate import migrate
 from ledger.publisher import feed as feed_module
 
 
 @pytest.fixture
-def world(fresh_database: Callable[[], Any]) -> Iterator[World]:
-    with Ledger.open(database_url=fresh_database().server_url) as ledger:
+def database(fresh_database: Callable[[], Any]) -> Any:
+    return fresh_database()
+
+
+@pytest.fixture
+def world(database: Any) -> Iterator[World]:
+    with Ledger.open(database_url=database.server_url) as ledger:
         yield World.on(ledger)
 
 
@@ -384,6 +390,24 @@ async def test_a_subscription_made_while_publishing_is_active_at_once(world: Wor
             flip(site)
             await term.sweep()
             await receiver.received(1)
+
+
+async def test_a_partition_added_later_is_followed_from_its_beginning(
+    world: World, database: Any
+) -> None:
+    """A subscription has no span there, and misses nothing."""
+    async with Receiver() as receiver:
+        old = world.site()
+        world.subscribe(receiver)
+        async with world.term() as term:
+            await term.sweep()
+            migrate(database.owner_url, serving_role="ledger_server", partitions=2)
+            sites = [old, *(world.site() for _ in range(8))]
+            assert {site.record().partition for site in sites} == {0, 1}
+            for site in sites:
+                flip(site)
+            await term.sweep()
+            await receiver.until(lambda it: len(it.acknowledged) == 9)
 
 
 async def test_an_unknown_topic_stops_its_partition_and_no_other(world: World) -> None:
