@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from ledger import eventlog, timestamps
@@ -14,6 +13,7 @@ from ledger.canonical import canonical_bytes, leaf_hash
 from ledger.database import Connection, Database
 from ledger.errors import LedgerCorrupt, UnknownTopic
 from ledger.eventlog import RecordedEvent
+from ledger.settings import changes_between, same_value
 
 PAGE = 2000
 Progress = Callable[[int, int], None]
@@ -33,7 +33,7 @@ class CurrentPages(Protocol):
 
     def page(
         self, connection: Connection, partition: int, after: UUID | None, limit: int
-    ) -> list[SettingsRecord]:
+    ) -> dict[UUID, SettingsRecord]:
         """Up to ``limit`` records behind the originator ``after``, by originator."""
 
 
@@ -78,9 +78,10 @@ def _compare_current(connection: Connection, refold: Refold, current: CurrentPag
     unseen = set(refold.standing)
     after: UUID | None = None
     while page := current.page(connection, refold.partition, after, PAGE):
-        for record in page:
-            after = originator_id(record.site_id, record.kind)
-            if refold.standing.get(after) != record:
+        for after, record in page.items():
+            folded = refold.standing.get(after)
+            # Also by their bytes: to Python true is 1, to whoever reads the settings it is not.
+            if folded != record or not same_value(folded.settings, record.settings):
                 raise LedgerCorrupt(
                     f"site {record.site_id}, {record.kind}",
                     f"the current settings (version {record.version}) are not what the log gives",
@@ -108,11 +109,17 @@ class Refold:
         problem = self._address_problem(event, before)
         if problem is None and event.topic not in (CREATED_TOPIC, CHANGED_TOPIC):
             raise UnknownTopic(event.topic, place)
-        problem = problem or _content_problem(event, before)
+        if problem is not None:
+            raise LedgerCorrupt(place, problem)
+        try:
+            problem = _content_problem(event, before)
+            folded = _folded(event, before)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise LedgerCorrupt(place, f"the stored facts cannot be read: {error!r}") from error
         if problem is not None:
             raise LedgerCorrupt(place, problem)
         self.position = event.position
-        self.standing[event.originator_id] = _folded(event, before)
+        self.standing[event.originator_id] = folded
 
     def _address_problem(self, event: RecordedEvent, before: SettingsRecord | None) -> str | None:
         expected = before.version + 1 if before else 1
@@ -142,25 +149,12 @@ def _content_problem(event: RecordedEvent, before: SettingsRecord | None) -> str
         return "a change comes before the creation"
     if timestamps.parse(facts["timestamp"]) <= before.updated:
         return "the timestamp does not move on"
-    settings = copy.deepcopy(before.settings)
-    for path, ends in facts["changes"].items():
-        if (problem := _apply_change(settings, path.split("."), ends)) is not None:
-            return f"{path} {problem}"
-    if settings != facts["settings"]:
-        return "the changes do not lead to the settings that the event states"
-    return None
-
-
-def _apply_change(settings: dict[str, Any], path: list[str], ends: dict[str, Any]) -> str | None:
-    for name in path[:-1]:
-        settings = settings.setdefault(name, {})
-    name = path[-1]
-    if ("from" in ends) != (name in settings) or settings.get(name) != ends.get("from"):
-        return "did not have the value that the change says it came from"
-    if "to" in ends:
-        settings[name] = ends["to"]
-    else:
-        del settings[name]
+    stated = {
+        path: {end: ends[end] for end in ("from", "to") if end in ends}
+        for path, ends in facts["changes"].items()
+    }
+    if not same_value(stated, changes_between(before.settings, facts["settings"])):
+        return "the changes do not lead from the settings before to those that the event states"
     return None
 
 

@@ -42,7 +42,7 @@ class CurrentSettingsTable:
 
     def page(
         self, connection: Connection, partition: int, after: UUID | None, limit: int
-    ) -> list[SettingsRecord]:
+    ) -> dict[UUID, SettingsRecord]:
         """Up to ``limit`` rows behind the originator ``after``, by originator."""
         rows = connection.execute(
             """
@@ -54,7 +54,7 @@ class CurrentSettingsTable:
             """,
             (partition, after or UUID(int=0), limit),
         )
-        return [_record(row) for row in rows]
+        return self.records_in(rows)
 
 
 _APPLY = """
