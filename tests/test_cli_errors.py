@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from uuid import uuid4
 
 import pytest
 from command_line import CommandLine
 
 from ledger.embedded import EmbeddedServer
 
-NOBODY = str(uuid4())
+NOBODY = "48b463bd-7743-46d7-91b0-aaf6a0342fa8"
 
 
 @pytest.fixture(scope="module")
