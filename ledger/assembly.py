@@ -14,7 +14,7 @@ from ledger import verification
 from ledger.aggregate import SettingsRecord
 from ledger.application import SettingsLedger
 from ledger.config import Config, load_config
-from ledger.database import Database, role_of
+from ledger.database import Database, role_of, translated_errors
 from ledger.directory import Directory
 from ledger.doorbell import Doorbell
 from ledger.embedded import EmbeddedServer
