@@ -144,7 +144,9 @@ def test_an_apps_secret_is_known_by_its_hash_alone(directory, database):
     assert not directory.app_secret_holds(new.app_id, new.app_secret + "x")
     assert not directory.app_secret_holds(uuid4(), new.app_secret)
     with database.connection() as connection:
-        app = connection.execute("SELECT * FROM apps WHERE app_id = %s", (new.app_id,)).fetchone()
+        app = connection.execute(
+            "SELECT * FROM app_secrets WHERE app_id = %s", (new.app_id,)
+        ).fetchone()
         key = connection.execute(
             "SELECT private_key FROM signing_keys WHERE app_id = %s", (new.app_id,)
         ).fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +15,11 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_public_key,
 )
 
 from ledger.database import Connection
-from ledger.directory.rows import App, SigningKey
+from ledger.directory.rows import App, PublicKey, SigningKey
 from ledger.secrets import Keyring
 
 PURPOSE = "private keys at rest"
@@ -42,9 +44,12 @@ def new_signing_key(app_id: UUID) -> SigningKey:
 
 def _thumbprint(numbers: rsa.RSAPublicNumbers) -> str:
     """RFC 7638: the SHA-256 of the key's required members in their canonical form."""
-    members = {"e": _base64url_number(numbers.e), "kty": "RSA", "n": _base64url_number(numbers.n)}
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
+    canonical = json.dumps(_members(numbers), sort_keys=True, separators=(",", ":")).encode()
     return _base64url(hashlib.sha256(canonical).digest())
+
+
+def _members(numbers: rsa.RSAPublicNumbers) -> dict[str, str]:
+    return {"e": _base64url_number(numbers.e), "kty": "RSA", "n": _base64url_number(numbers.n)}
 
 
 def _base64url_number(number: int) -> str:
@@ -55,16 +60,14 @@ def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def insert_app(
-    connection: Connection, app_id: UUID, name: str, scopes: list[str], secret_hash: bytes
-) -> bool:
+def insert_app(connection: Connection, app_id: UUID, name: str, scopes: list[str]) -> bool:
     """Insert the app; False where the id is taken."""
     cursor = connection.execute(
         """
-        INSERT INTO apps (app_id, name, scopes, secret_hash) VALUES (%s, %s, %s, %s)
+        INSERT INTO apps (app_id, name, scopes) VALUES (%s, %s, %s)
         ON CONFLICT (app_id) DO NOTHING
         """,
-        (app_id, name, scopes, secret_hash),
+        (app_id, name, scopes),
     )
     return cursor.rowcount == 1
 
@@ -81,18 +84,20 @@ def insert_signing_key(connection: Connection, key: SigningKey, keyring: Keyring
     )
 
 
+def lock_app(connection: Connection, app_id: UUID) -> bool:
+    """Keep rotations of one app apart until the transaction ends; False for an unknown app."""
+    row = connection.execute(
+        "SELECT app_id FROM apps WHERE app_id = %s FOR NO KEY UPDATE", (app_id,)
+    ).fetchone()
+    return row is not None
+
+
 def find_app(connection: Connection, app_id: UUID) -> App | None:
     """Return the app, or None."""
     row = connection.execute(
         "SELECT app_id, name, scopes, created_at FROM apps WHERE app_id = %s", (app_id,)
     ).fetchone()
     return None if row is None else _app(row)
-
-
-def find_app_secret_hash(connection: Connection, app_id: UUID) -> bytes | None:
-    """Return the stored hash of the app's secret, or None where there is no such app."""
-    row = connection.execute("SELECT secret_hash FROM apps WHERE app_id = %s", (app_id,)).fetchone()
-    return None if row is None else bytes(row["secret_hash"])
 
 
 def list_apps(connection: Connection) -> list[App]:
@@ -121,6 +126,45 @@ def find_signing_key(connection: Connection, app_id: UUID, keyring: Keyring) -> 
         public_key_pem=row["public_pem"],
         private_key_pem=keyring.decrypt(PURPOSE, bytes(row["private_key"]), kid.encode()),
     )
+
+
+def retire_signing_keys(connection: Connection, app_id: UUID, overlap: timedelta) -> None:
+    """End the use of the app's present keys; their public halves stay published for ``overlap``.
+
+    An overlap never prolongs an earlier one.
+    """
+    connection.execute(
+        """
+        UPDATE signing_keys
+        SET retired_at = coalesce(retired_at, clock_timestamp()),
+            published_until = least(published_until, clock_timestamp() + %s)
+        WHERE app_id = %s
+        """,
+        (overlap, app_id),
+    )
+
+
+def list_public_keys(connection: Connection, app_id: UUID | None = None) -> list[PublicKey]:
+    """Return the published public keys of one app or of all, oldest first."""
+    rows = connection.execute(
+        """
+        SELECT kid, app_id, public_pem AS public_key_pem, created_at, retired_at, published_until
+        FROM signing_keys
+        WHERE (%(app_id)s::uuid IS NULL OR app_id = %(app_id)s)
+          AND (published_until IS NULL OR published_until > clock_timestamp())
+        ORDER BY created_at, kid
+        """,
+        {"app_id": app_id},
+    ).fetchall()
+    return [PublicKey(**row) for row in rows]
+
+
+def public_jwk(key: PublicKey) -> dict[str, str]:
+    """Return the key as RFC 7517 has it, for ``/.well-known/jwks.json``."""
+    public_key = load_pem_public_key(key.public_key_pem.encode())
+    assert isinstance(public_key, rsa.RSAPublicKey)
+    members = _members(public_key.public_numbers())
+    return {**members, "kid": key.kid, "use": "sig", "alg": "RS256"}
 
 
 def _app(row: dict[str, Any]) -> App:

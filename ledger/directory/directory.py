@@ -9,34 +9,27 @@ from uuid import UUID, uuid4
 from cachetools import LRUCache
 
 from ledger.database import Connection, Database, lock_partition_shared
-from ledger.directory import apps, installations, keys, sites, subscriptions
+from ledger.directory import apps, appsecrets, installations, sites, subscriptions
 from ledger.directory.checks import (
     checked_event_type,
     checked_name,
     checked_scopes,
     checked_url,
 )
-from ledger.directory.rows import (
-    ApiKey,
-    App,
-    Installation,
-    NewApp,
-    NewKey,
-    SigningKey,
-    Site,
-    Subscription,
-)
+from ledger.directory.credentials import Credentials
+from ledger.directory.rows import App, Installation, NewApp, Site, Subscription
 from ledger.errors import AlreadyExists, ConfigError, NotFound
 from ledger.eventlog import head
 from ledger.identity import Identity
-from ledger.secrets import Keyring, hash_secret, matches, new_secret
+from ledger.secrets import Keyring
 
 REMEMBERED_SITES = 100_000
 KEYRING_FACT = "keyring_check"
 OPERATOR_FACT = "operator_wix_user_id"
+LEDGER_FACT = "ledger_id"
 
 
-class Directory:
+class Directory(Credentials):
     """Every method is one transaction, safe to call from any thread.
 
     Where an app begins or stops to receive, the partition's head is read under the
@@ -45,8 +38,7 @@ class Directory:
     """
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
-        self._database = database
-        self._keyring = keyring
+        super().__init__(database, keyring)
         self._sites: LRUCache[UUID, Site] = LRUCache(REMEMBERED_SITES)
         self._sites_lock = Lock()
 
@@ -70,6 +62,11 @@ class Directory:
         with self._database.connection() as connection:
             return Identity.wix_user(sites.fact_once(connection, OPERATOR_FACT, str(uuid4())))
 
+    def ledger_id(self) -> str:
+        """The ledger's own name, a UUID made once: who issues its tokens."""
+        with self._database.connection() as connection:
+            return sites.fact_once(connection, LEDGER_FACT, str(uuid4()))
+
     # Sites
 
     def partitions(self) -> list[int]:
@@ -91,8 +88,7 @@ class Directory:
 
     def site(self, site_id: UUID) -> Site:
         """The site, remembered in this process. Raises NotFound."""
-        with self._sites_lock:
-            remembered = self._sites.get(site_id)
+        remembered = self.remembered_site(site_id)
         if remembered is not None:
             return remembered
         with self._database.connection() as connection:
@@ -102,6 +98,11 @@ class Directory:
         with self._sites_lock:
             self._sites[site_id] = site
         return site
+
+    def remembered_site(self, site_id: UUID) -> Site | None:
+        """The site if this process remembers it: no waiting."""
+        with self._sites_lock:
+            return self._sites.get(site_id)
 
     def sites(self) -> list[Site]:
         """Every site, oldest first."""
@@ -114,11 +115,11 @@ class Directory:
         """Record an app with its key pair. Raises InvalidInput and AlreadyExists."""
         chosen = app_id or uuid4()
         checked, granted = checked_name(name), checked_scopes(scopes)
-        secret = new_secret("sls_")
         key = apps.new_signing_key(chosen)
         with self._database.connection() as connection:
-            if not apps.insert_app(connection, chosen, checked, granted, hash_secret(secret)):
+            if not apps.insert_app(connection, chosen, checked, granted):
                 raise AlreadyExists(f"The app {chosen} exists already.")
+            _, secret = appsecrets.insert_secret(connection, chosen)
             apps.insert_signing_key(connection, key, self._keyring)
         return NewApp(chosen, secret, key.public_key_pem, key.kid)
 
@@ -134,20 +135,6 @@ class Directory:
         """Every app, oldest first."""
         with self._database.connection() as connection:
             return apps.list_apps(connection)
-
-    def app_secret_holds(self, app_id: UUID, secret: str) -> bool:
-        """Whether this is the app's secret; False for an unknown app as well."""
-        with self._database.connection() as connection:
-            stored = apps.find_app_secret_hash(connection, app_id)
-        return stored is not None and matches(secret, stored)
-
-    def signing_key(self, app_id: UUID) -> SigningKey:
-        """The app's key pair in use, private half decrypted: parse it once. Raises NotFound."""
-        with self._database.connection() as connection:
-            key = apps.find_signing_key(connection, app_id, self._keyring)
-        if key is None:
-            raise NotFound("app", app_id)
-        return key
 
     # Installations
 
@@ -189,36 +176,6 @@ class Directory:
         """Installations, oldest first, of one app or site if named; ``ended`` includes those."""
         with self._database.connection() as connection:
             return installations.list_installations(connection, app_id, site_id, ended=ended)
-
-    # API keys
-
-    def create_key(self, site_id: UUID, scopes: Iterable[str], user: UUID | None = None) -> NewKey:
-        """Make a key that acts as ``user`` (a new one by default). Raises NotFound, InvalidInput."""
-        site, granted, wix_user_id = self.site(site_id), checked_scopes(scopes), user or uuid4()
-        with self._database.connection() as connection:
-            prefix, api_key = keys.insert_key(connection, site.site_id, wix_user_id, granted)
-        return NewKey(api_key, prefix, site.site_id, wix_user_id)
-
-    def find_key(self, token: str) -> ApiKey | None:
-        """The key that this token is; None where it has not its form, is unknown or revoked."""
-        if keys.prefix_of(token) is None:
-            return None
-        with self._database.connection() as connection:
-            return keys.find_key(connection, token)
-
-    def keys(self) -> list[ApiKey]:
-        """Every key, the revoked too, oldest first."""
-        with self._database.connection() as connection:
-            return keys.list_keys(connection)
-
-    def revoke_key(self, prefix: str) -> None:
-        """Revoke by prefix; again is no error. Raises NotFound.
-
-        Servers remember a key for a few seconds (see ``ledger.access``).
-        """
-        with self._database.connection() as connection:
-            if not keys.revoke_key(connection, prefix):
-                raise NotFound("API key", prefix)
 
     # Subscriptions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from ledger.database import Connection
@@ -36,6 +37,15 @@ def find_installation(connection: Connection, instance_id: UUID) -> Installation
         (instance_id,),
     ).fetchone()
     return None if row is None else Installation(**row)
+
+
+def select_ended(connection: Connection, within: timedelta) -> frozenset[UUID]:
+    """Return the instances that were uninstalled within this time."""
+    rows = connection.execute(
+        "SELECT instance_id FROM installations WHERE uninstalled_at > clock_timestamp() - %s",
+        (within,),
+    ).fetchall()
+    return frozenset(row["instance_id"] for row in rows)
 
 
 def end_installation(connection: Connection, instance_id: UUID, until_position: int) -> bool:

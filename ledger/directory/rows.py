@@ -49,6 +49,55 @@ class SigningKey:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicKey:
+    """The public half of an app's key; a retired one is published until ``published_until``."""
+
+    kid: str
+    app_id: UUID
+    public_key_pem: str
+    created_at: datetime
+    retired_at: datetime | None
+    published_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppSecret:
+    """A secret of an app; ``prefix`` is its public id. None: it holds until it is rotated."""
+
+    prefix: str
+    app_id: UUID
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A secret just made: the only time that it is shown."""
+
+    app_secret: str = field(repr=False)
+    prefix: str
+    app_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An app that proved by its secret who it is, and an installation of its own."""
+
+    app: App
+    secret_prefix: str
+    installation: Installation
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """What ended lately: tokens of these instances, or got with these secrets, hold no longer."""
+
+    instances: frozenset[UUID] = frozenset()
+    secrets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """An app on a site: it receives the positions in (after_position, until_position]."""
 
