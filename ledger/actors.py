@@ -57,9 +57,12 @@ def select_tokens(connection: Connection, partition: int, wanted: Sequence[SiteI
         SELECT known.site_id, known.type, known.subject_id, known.ref, known.salt
         FROM unnest(%(sites)s::uuid[], %(types)s::text[], %(ids)s::text[])
             AS wanted (site_id, type, subject_id)
-        JOIN actors AS known
-          ON known.partition = %(partition)s AND known.site_id = wanted.site_id
-         AND known.type = wanted.type AND known.subject_id = wanted.subject_id
+        CROSS JOIN LATERAL (
+            SELECT * FROM actors
+            WHERE partition = %(partition)s AND site_id = wanted.site_id
+              AND type = wanted.type AND subject_id = wanted.subject_id
+            LIMIT 1
+        ) AS known
         """,
         {"partition": partition, **_columns(wanted)},
     )
@@ -126,11 +129,13 @@ def keep_reasons(
         FROM unnest(%(refs)s::uuid[], %(sites)s::uuid[], %(texts)s::text[], %(salts)s::bytea[],
                     %(leaves)s::bytea[], %(originators)s::uuid[], %(versions)s::bigint[])
             AS note (ref, site_id, text, salt, leaf_hash, originator_id, originator_version)
-        JOIN events AS recorded
-          ON recorded.partition = %(partition)s
-         AND recorded.originator_id = note.originator_id
-         AND recorded.originator_version = note.originator_version
-         AND recorded.leaf_hash = note.leaf_hash
+        CROSS JOIN LATERAL (
+            SELECT leaf_hash FROM events
+            WHERE partition = %(partition)s AND originator_id = note.originator_id
+              AND originator_version = note.originator_version
+            LIMIT 1
+        ) AS recorded
+        WHERE recorded.leaf_hash = note.leaf_hash
         ON CONFLICT (partition, ref) DO NOTHING
         """,
         {

@@ -101,11 +101,13 @@ WITH offered AS (
 SELECT position, originator_id, originator_version FROM appended
 UNION ALL
 SELECT known.position, known.originator_id, known.originator_version
-FROM offered JOIN events AS known
-  ON known.partition = %(partition)s
- AND known.originator_id = offered.originator_id
- AND known.originator_version = offered.originator_version
- AND known.leaf_hash = offered.leaf_hash
+FROM offered CROSS JOIN LATERAL (
+    SELECT position, originator_id, originator_version, leaf_hash FROM events
+    WHERE partition = %(partition)s AND originator_id = offered.originator_id
+      AND originator_version = offered.originator_version
+    LIMIT 1
+) AS known
+WHERE known.leaf_hash = offered.leaf_hash
 """
 
 STAMP_PATIENCE = 1.0

@@ -50,9 +50,12 @@ def select_used(connection: Connection, partition: int, wanted: Sequence[KeyAddr
         SELECT used.originator_id, used.credential, used.key_hash, used.request_hash, used.version
         FROM unnest(%(originators)s::uuid[], %(credentials)s::text[], %(keys)s::bytea[])
             AS wanted (originator_id, credential, key_hash)
-        JOIN idempotency_keys AS used
-          ON used.partition = %(partition)s AND used.originator_id = wanted.originator_id
-         AND used.credential = wanted.credential AND used.key_hash = wanted.key_hash
+        CROSS JOIN LATERAL (
+            SELECT * FROM idempotency_keys
+            WHERE partition = %(partition)s AND originator_id = wanted.originator_id
+              AND credential = wanted.credential AND key_hash = wanted.key_hash
+            LIMIT 1
+        ) AS used
         WHERE used.used_at > clock_timestamp() - %(kept_for)s::interval
         """,
         {
@@ -91,11 +94,13 @@ def keep_used(
         FROM unnest(%(originators)s::uuid[], %(credentials)s::text[], %(keys)s::bytea[],
                     %(requests)s::bytea[], %(versions)s::bigint[], %(leaves)s::bytea[])
             AS key (originator_id, credential, key_hash, request_hash, version, leaf_hash)
-        JOIN events AS recorded
-          ON recorded.partition = %(partition)s
-         AND recorded.originator_id = key.originator_id
-         AND recorded.originator_version = key.version
-         AND recorded.leaf_hash = key.leaf_hash
+        CROSS JOIN LATERAL (
+            SELECT leaf_hash FROM events
+            WHERE partition = %(partition)s AND originator_id = key.originator_id
+              AND originator_version = key.version
+            LIMIT 1
+        ) AS recorded
+        WHERE recorded.leaf_hash = key.leaf_hash
         ON CONFLICT (partition, originator_id, credential, key_hash) DO UPDATE
         SET request_hash = excluded.request_hash, version = excluded.version,
             used_at = excluded.used_at

@@ -20,10 +20,14 @@ class CurrentSettingsTable:
             """
             SELECT originator_id, site_id, kind, version, partition, position, leaf_hash,
                    settings, created_at, updated_at
-            FROM current_settings
-            WHERE partition = %s AND originator_id = ANY (%s::uuid[])
+            FROM unnest(%(originators)s::uuid[]) AS wanted (key)
+            CROSS JOIN LATERAL (
+                SELECT * FROM current_settings
+                WHERE partition = %(partition)s AND originator_id = wanted.key
+                LIMIT 1
+            ) AS standing
             """,
-            (partition, list(originators)),
+            {"partition": partition, "originators": list(originators)},
         )
 
     def records_in(self, rows: Cursor) -> dict[UUID, SettingsRecord]:
@@ -62,7 +66,7 @@ INSERT INTO current_settings AS standing (
     partition, originator_id, site_id, kind, version, position, leaf_hash, settings,
     created_at, updated_at
 )
-SELECT recorded.partition, recorded.originator_id, new.site_id, new.kind, new.version,
+SELECT %(partition)s, new.originator_id, new.site_id, new.kind, new.version,
        recorded.position, new.leaf_hash, new.settings, new.created_at, new.updated_at
 FROM unnest(
     %(sites)b::uuid[], %(kinds)b::text[], %(versions)b::bigint[], %(leaves)b::bytea[],
@@ -71,11 +75,13 @@ FROM unnest(
 ) AS new (
     site_id, kind, version, leaf_hash, settings, created_at, updated_at, originator_id
 )
-JOIN events AS recorded
-  ON recorded.partition = %(partition)s
- AND recorded.originator_id = new.originator_id
- AND recorded.originator_version = new.version
- AND recorded.leaf_hash = new.leaf_hash
+CROSS JOIN LATERAL (
+    SELECT position, leaf_hash FROM events
+    WHERE partition = %(partition)s AND originator_id = new.originator_id
+      AND originator_version = new.version
+    LIMIT 1
+) AS recorded
+WHERE recorded.leaf_hash = new.leaf_hash
 ON CONFLICT (partition, originator_id) DO UPDATE
 SET version = excluded.version, position = excluded.position, leaf_hash = excluded.leaf_hash,
     settings = excluded.settings, updated_at = excluded.updated_at
