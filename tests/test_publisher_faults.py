@@ -195,7 +195,9 @@ async def test_a_thread_publishes_and_stops_within_a_second(world: World) -> Non
         await receiver.received(2)
         begun = asyncio.get_running_loop().time()
         await asyncio.to_thread(thread.stop)
-        assert asyncio.get_running_loop().time() - begun < 1.5
+        assert (
+            asyncio.get_running_loop().time() - begun < 2.5
+        )  # a second, and room for a busy machine
         assert not thread.running
         receiver.answer = lambda _: 200
         await world.publish()
