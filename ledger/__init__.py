@@ -13,14 +13,24 @@ if TYPE_CHECKING:
     from ledger.aggregate import SettingsChanged, SettingsCreated
     from ledger.assembly import Ledger
     from ledger.identity import Identity
+    from ledger.settings import SettingsKind, SettingsModel
 
-__all__ = ["Identity", "Ledger", "SettingsChanged", "SettingsCreated"]
+__all__ = [
+    "Identity",
+    "Ledger",
+    "SettingsChanged",
+    "SettingsCreated",
+    "SettingsKind",
+    "SettingsModel",
+]
 
 _HOMES = {
     "Identity": "ledger.identity",
     "Ledger": "ledger.assembly",
     "SettingsChanged": "ledger.aggregate",
     "SettingsCreated": "ledger.aggregate",
+    "SettingsKind": "ledger.settings",
+    "SettingsModel": "ledger.settings",
 }
 
 

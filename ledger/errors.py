@@ -11,6 +11,8 @@ The tree::
     ├── VersionMismatch        If-Match named another version
     ├── Unauthenticated        no credential, or one that does not hold
     ├── PermissionDenied       the credential does not allow this
+    ├── NotInstalled           the app is no longer installed on the site
+    ├── RateLimited            the credential asked too often; try again later
     ├── ConfigError            an option, environment variable or file is unusable
     │   ├── SchemaOutdated     the database needs `settings-ledger migrate`
     │   └── EmbeddedServerError   the embedded server cannot be started
@@ -63,6 +65,7 @@ class InvalidInput(LedgerError):
 
     def __init__(self, name: str, expected: str) -> None:
         self.name = name
+        self.expected = expected
         super().__init__(f"{name}: {expected}")
 
 
@@ -99,6 +102,18 @@ class Unauthenticated(LedgerError):
 
 class PermissionDenied(LedgerError):
     """The credential holds, and does not allow this."""
+
+
+class NotInstalled(LedgerError):
+    """The app proved who it is, and its installation on the site has ended."""
+
+
+class RateLimited(LedgerError):
+    """The credential used up its requests for now; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class ConfigError(LedgerError):

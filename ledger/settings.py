@@ -4,63 +4,41 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from typing import TYPE_CHECKING, Any
 
 from ledger import timestamps
-from ledger.canonical import printable, reject_uncanonical
-from ledger.errors import InvalidSettings, Violation
+from ledger.errors import InvalidInput, InvalidSettings, Violation
+from ledger.fields import Branch, SettingsModel, UnknownFields, copied
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-UnknownFields = Literal["refuse", "ignore"]
+__all__ = [
+    "READ_ONLY_FIELDS",
+    "SettingsKind",
+    "SettingsModel",
+    "UnknownFields",
+    "changes_between",
+    "same_value",
+]
 
 READ_ONLY_FIELDS = ("createdDate", "updatedDate")
 """Set by the server on every kind; accepted in a patch and left out of it (wire contract)."""
 
 
-class SettingsModel(BaseModel):
-    """Base of a kind's fields: camelCase on the wire, strict types, every field with a default."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, strict=True, extra="forbid", frozen=True
-    )
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    adapter: TypeAdapter[Any]
-    default: Any
-
-
-@dataclass(frozen=True)
-class _Branch:
-    fields: Mapping[str, _Leaf | _Branch]
-    default: dict[str, Any]
-
-
-# pydantic's error types on the left, the contract's `violatedRule` on the right; FORMAT otherwise.
-_RULES = {
-    "literal_error": "INVALID_ENUM_VALUE",
-    "enum": "INVALID_ENUM_VALUE",
-    "missing": "REQUIRED_FIELD",
-    "extra_forbidden": "FIELD_NOT_ALLOWED",
-    "greater_than": "MIN",
-    "greater_than_equal": "MIN",
-    "less_than": "MAX",
-    "less_than_equal": "MAX",
-    "string_too_short": "MIN_LENGTH",
-    "string_too_long": "MAX_LENGTH",
-    "too_short": "MIN_SIZE",
-    "too_long": "MAX_SIZE",
+# What is named in URLs, bodies, event types and logs stays in plain ASCII.
+_FORMS = {
+    "fqdn": re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", re.ASCII),
+    "wrapper": re.compile(r"[a-z][A-Za-z0-9]*", re.ASCII),
+    "path": re.compile(r"(/[a-z0-9][a-z0-9._~-]*)+", re.ASCII),
+    "event_slug": re.compile(r"[a-z][a-z0-9_]*", re.ASCII),
+    "read_permission": re.compile(r"[A-Z][A-Z0-9_.-]*", re.ASCII),
+    "update_permission": re.compile(r"[A-Z][A-Z0-9_.-]*", re.ASCII),
 }
-_SUBJECT = re.compile(r"^(Value error, |(\w+ )?should )")
+_SCOPE = re.compile(r"[A-Z][A-Z0-9_.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -84,8 +62,26 @@ class SettingsKind:
     hidden_at_default: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        """Raise TypeError for a model that cannot be served, where it is declared."""
-        self.defaults()
+        """Raise TypeError for what cannot be served or stored, where it is declared."""
+        for name, form in _FORMS.items():
+            text = getattr(self, name)
+            if not isinstance(text, str) or not form.fullmatch(text):
+                raise TypeError(f"{name}={text!r} is not of the form {form.pattern}")
+        model: object = self.model
+        if not isinstance(model, type) or not issubclass(model, SettingsModel):
+            raise TypeError(f"model={model!r} is not a class derived from SettingsModel")
+        fields = self._root.fields
+        for taken in (*READ_ONLY_FIELDS, self.wrapper):
+            if taken in fields:
+                raise TypeError(f"a field of {self.fqdn} cannot be named {taken}: it is in use")
+        if unknown := sorted(self.hidden_at_default - fields.keys()):
+            raise TypeError(f"hidden_at_default names no field of {self.fqdn}: {unknown}")
+        for name in ("manage_scopes", "read_scopes"):
+            scopes = getattr(self, name)
+            if not isinstance(scopes, frozenset) or not all(map(_SCOPE.fullmatch, scopes)):
+                raise TypeError(f"{name}={scopes!r} is not a frozenset of names of scopes")
+        if not self.manage_scopes:
+            raise TypeError(f"manage_scopes of {self.fqdn} is empty: nobody could change it")
 
     @property
     def event_type(self) -> str:
@@ -98,13 +94,17 @@ class SettingsKind:
         return self.manage_scopes | self.read_scopes
 
     @cached_property
-    def _root(self) -> _Branch:
-        return _branch_of(self.model)
+    def _root(self) -> Branch:
+        return Branch.of(self.model)
 
     def defaults(self) -> dict[str, Any]:
-        """The settings of a new site, whole."""
-        defaults: dict[str, Any] = _copy(self._root.default)
+        """The settings of a new site, whole. A field whose default is None is absent."""
+        defaults: dict[str, Any] = copied(self._root.default)
         return defaults
+
+    def field_paths(self) -> list[str]:
+        """The dotted path of every field, in the order of declaration."""
+        return list(self._root.paths())
 
     def validate_patch(
         self, patch: object, *, unknown_fields: UnknownFields = "refuse"
@@ -117,7 +117,7 @@ class SettingsKind:
         if isinstance(patch, Mapping):
             patch = {name: item for name, item in patch.items() if name not in READ_ONLY_FIELDS}
         violations: list[Violation] = []
-        accepted = _validate(self._root, patch, self.wrapper, violations, unknown_fields)
+        accepted = self._root.validate(patch, self.wrapper, violations, unknown_fields)
         if violations:
             raise InvalidSettings(violations)
         return accepted
@@ -127,21 +127,34 @@ class SettingsKind:
 
         Keys that this program does not know stay as they are.
         """
-        return _merge(self._root, settings, patch)
+        return self._root.merge(settings, patch)
+
+    def excerpt(self, settings: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+        """The patch that gives other settings the values that these have in some fields.
+
+        A field is a dotted path, a whole object (``emailNotifications``) or a part of one;
+        what has no value here is reset there. Raises InvalidInput for an unknown field.
+        """
+        patch: dict[str, Any] = {}
+        for path in fields:
+            try:
+                patch = _united(patch, self._root.excerpt(settings, path.split(".")))
+            except InvalidInput as error:
+                raise InvalidInput("field", f"{path}: {error.expected}") from None
+        return patch
 
     def reply(
         self, settings: Mapping[str, Any], created: datetime, updated: datetime
     ) -> dict[str, Any]:
         """The settings as the wire shows them, without the wrapper, with the read-only dates.
 
-        In the order in which the kind declares its fields, as the seeds show them.
+        In the order in which the kind declares its fields, as the seeds show them, and with
+        the defaults of fields that were declared after the settings were recorded.
         """
-        ordered = [name for name in self._root.fields if name in settings]
-        ordered += [name for name in settings if name not in self._root.fields]
         shown = {
-            name: settings[name]
-            for name in ordered
-            if name not in self.hidden_at_default or settings[name] != self._root.default.get(name)
+            name: value
+            for name, value in self._root.filled(settings).items()
+            if name not in self.hidden_at_default or value != self._root.default.get(name)
         }
         dates = (timestamps.wire(created), timestamps.wire(updated))
         return shown | dict(zip(READ_ONLY_FIELDS, dates, strict=True))
@@ -178,105 +191,13 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", value
 
 
-def _branch_of(model: type[BaseModel]) -> _Branch:
-    fields: dict[str, _Leaf | _Branch] = {}
-    for name, info in model.model_fields.items():
-        wire_name = info.alias or name
-        if "." in wire_name or not wire_name.isascii():
-            message = f"{model.__name__}.{name}: a field name must be ASCII without dots"
-            raise TypeError(message)
-        if info.is_required():
-            message = f"{model.__name__}.{name} needs a default: a new site starts with it"
-            raise TypeError(message)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            fields[wire_name] = _branch_of(info.annotation)
+def _united(patch: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Two excerpts of the same settings as one patch."""
+    united = dict(patch)
+    for name, value in more.items():
+        before = united.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            united[name] = _united(before, value)
         else:
-            annotation: Any = info.annotation
-            for constraint in info.metadata:
-                annotation = Annotated[annotation, constraint]
-            adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
-            default = adapter.dump_python(info.get_default(call_default_factory=True), mode="json")
-            try:
-                reject_uncanonical(default)
-            except ValueError as error:
-                message = f"the default of {model.__name__}.{name} cannot be stored: {error}"
-                raise TypeError(message) from None
-            fields[wire_name] = _Leaf(adapter, default)
-    return _Branch(fields, {name: entry.default for name, entry in fields.items()})
-
-
-def _validate(
-    branch: _Branch,
-    patch: object,
-    path: str,
-    violations: list[Violation],
-    unknown_fields: UnknownFields,
-) -> dict[str, Any]:
-    if not isinstance(patch, Mapping):
-        violations.append(Violation(path, "must be an object", "FORMAT"))
-        return {}
-    accepted: dict[str, Any] = {}
-    for name, value in patch.items():
-        place = f"{path}.{printable(str(name))}"
-        entry = branch.fields.get(name)
-        if entry is None:
-            if unknown_fields == "refuse":
-                known = ", ".join(branch.fields)
-                violations.append(
-                    Violation(place, f"is not a field here; known are {known}", "FIELD_NOT_ALLOWED")
-                )
-        elif value is None:
-            accepted[name] = None
-        elif isinstance(entry, _Branch):
-            accepted[name] = _validate(entry, value, place, violations, unknown_fields)
-        else:
-            _accept_leaf(entry, name, value, place, accepted, violations)
-    return accepted
-
-
-def _accept_leaf(
-    leaf: _Leaf,
-    name: str,
-    value: object,
-    place: str,
-    accepted: dict[str, Any],
-    violations: list[Violation],
-) -> None:
-    try:
-        accepted[name] = leaf.adapter.dump_python(leaf.adapter.validate_python(value), mode="json")
-        reject_uncanonical(accepted[name])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        rule = _RULES.get(first["type"], "FORMAT")
-        if rule == "INVALID_ENUM_VALUE" and type(value) is not type(leaf.default):
-            rule = "FORMAT"
-        context = {key: item for key, item in first.get("ctx", {}).items() if key != "error"}
-        description = _SUBJECT.sub(lambda said: "must " if said[2] else "", first["msg"])
-        violations.append(Violation(place, description, rule, context))
-    except ValueError as error:
-        violations.append(Violation(place, str(error), "FORMAT"))
-
-
-def _merge(
-    branch: _Branch | _Leaf | None, settings: Mapping[str, Any], patch: Mapping[str, Any]
-) -> dict[str, Any]:
-    merged: dict[str, Any] = _copy(settings)
-    fields = branch.fields if isinstance(branch, _Branch) else {}
-    for name, value in patch.items():
-        entry = fields.get(name)
-        if value is None:
-            if entry is not None:
-                merged[name] = _copy(entry.default)
-        elif isinstance(value, Mapping) and isinstance(entry, _Branch):
-            merged[name] = _merge(entry, merged.get(name, entry.default), value)
-        else:
-            merged[name] = _copy(value)
-    return merged
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _copy(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_copy(item) for item in value]
-    return value
+            united[name] = value
+    return united

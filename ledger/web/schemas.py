@@ -58,9 +58,8 @@ def reply_schema(kind: SettingsKind) -> dict[str, Any]:
         for name in READ_ONLY_FIELDS
     }
     settings["properties"] |= dates
-    settings["required"] = [
-        name for name in settings["properties"] if name not in kind.hidden_at_default
-    ]
+    always = (kind.defaults().keys() - kind.hidden_at_default) | dates.keys()
+    settings["required"] = [name for name in settings["properties"] if name in always]
     return _wrapped(kind, settings)
 
 
