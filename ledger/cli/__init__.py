@@ -11,6 +11,8 @@ import sys
 import typer
 
 from ledger.cli.apps import app_commands, subscription_commands
+from ledger.cli.copy import copy_settings
+from ledger.cli.kinds import kinds
 from ledger.cli.operation import check, migrate, publish, quickstart, serve
 from ledger.cli.output import complain, examples
 from ledger.cli.settings import history, settings_commands
@@ -36,6 +38,14 @@ app.add_typer(app_commands, name="app")
 app.add_typer(key_commands, name="key")
 app.add_typer(subscription_commands, name="subscription")
 app.add_typer(settings_commands, name="settings")
+settings_commands.command(
+    "copy",
+    epilog=examples(
+        "settings copy --from SITE --to SITE --to SITE \\\n    --field inventoryUpdateTrigger",
+        "settings copy --from SITE --to-all-sites-of APP \\\n    --field emailNotifications --dry-run",
+    ),
+)(copy_settings)
+app.command(epilog=examples("kinds", "kinds --json"))(kinds)
 app.command(epilog=examples("history SITE", "history SITE --json"))(history)
 app.command(epilog=examples("check", "check --json"))(check)
 

@@ -46,8 +46,8 @@ def get_settings(site: SiteOption, kind: KindOption = ORDERS, as_json: AsJson = 
     """Show a site's settings."""
     from ledger.kinds import kind_named
 
-    named = kind_named(kind)
     with opened() as ledger:
+        named = kind_named(kind)
         record = ledger.get(site, named)
     if as_json:
         document({named.wrapper: named.reply(record.settings, record.created, record.updated)})
@@ -86,8 +86,8 @@ def update_settings(
     from ledger.identity import Identity, Provenance, Via
     from ledger.kinds import kind_named
 
-    named = kind_named(kind)
     with opened() as ledger:
+        named = kind_named(kind)
         actor = Identity.wix_user(by_user) if by_user else ledger.directory.operator()
         via = Via("cli", asserted=by_user is not None)
         provenance = Provenance(actor, via, reason=reason)
@@ -108,8 +108,8 @@ def history(
     """Show every change of a site's settings, newest first."""
     from ledger.kinds import kind_named
 
-    named = kind_named(kind)
     with opened() as ledger:
+        named = kind_named(kind)
         changes = ledger.site(site, named).history.changes()
     if as_json:
         document([_as_document(change) for change in changes])
