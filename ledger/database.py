@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -108,6 +109,13 @@ def role_of(url: str) -> str | None:
     return None if user is None else str(user)
 
 
+def _was_spoken_to(connection: Connection) -> bool:
+    """Whether the server sent something, its farewell for one, while nothing was asked."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Database:
     """One PostgreSQL database as one role: a pool for short work, connections of their own for long.
 
@@ -136,7 +144,6 @@ class Database:
             max_size=pool_size,
             timeout=connect_timeout * 2,
             open=False,
-            check=ConnectionPool.check_connection,
         )
         self._opened = False
 
@@ -147,13 +154,29 @@ class Database:
             self._pool.open()
             self._opened = True
         with translated_errors():
+            connection = self._living()
             try:
-                with self._pool.connection() as connection:
+                with connection:
                     yield connection
+            finally:
+                self._pool.putconn(connection)
+
+    def _living(self) -> Connection:
+        """A pooled connection that was not broken while it lay idle.
+
+        The pool's own check costs a round trip each time, and a second per broken connection.
+        """
+        while True:
+            try:
+                connection = self._pool.getconn()
             except PoolTimeout:
                 # The pool does not say why; an attempt of our own does, or shows that all are lent.
                 self.connect("attempt").close()
                 raise
+            if not _was_spoken_to(connection):
+                return connection
+            connection.close()
+            self._pool.putconn(connection)
 
     def connect(self, purpose: str, *, options: str = "") -> Connection:
         """A connection of one's own in autocommit mode; the caller closes it.
