@@ -104,6 +104,7 @@ class SettingsLedger(Application[UUID]):
         _check_provenance(provenance)
         if idempotency is not None:
             _check_text("idempotency key", idempotency.key)
+            _check_text("credential", idempotency.credential)
         if patch is not None:
             patch = kind.validate_patch(patch, unknown_fields=self._unknown_fields)
         command = SettingsCommand(
@@ -132,6 +133,8 @@ def _check_provenance(provenance: Provenance) -> None:
     _check_text("actor", provenance.actor.id)
     if provenance.on_behalf_of is not None:
         _check_text("on_behalf_of", provenance.on_behalf_of.id)
+    if provenance.via.credential is not None:
+        _check_text("credential", provenance.via.credential)
 
 
 def _check_text(name: str, text: str) -> None:
