@@ -23,6 +23,7 @@ from ledger.errors import InvalidInput, SchemaOutdated
 from ledger.history import SiteHistory
 from ledger.idempotency import Idempotency
 from ledger.identity import Identity, Provenance, Via
+from ledger.kinds import load_kinds
 from ledger.migrate import check_schema, migrate
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.secrets import Keyring
@@ -66,6 +67,7 @@ class Ledger:
         `settings-ledger migrate`) and DatabaseUnavailable.
         """
         config = config or load_config(**overrides)
+        load_kinds(config.kinds)
         held = ExitStack()
         try:
             url = config.database_url or _embedded_url(held, config, progress)
@@ -114,9 +116,11 @@ class Ledger:
     def create_site(
         self, site_id: UUID | str | None = None, name: str | None = None, *, via: Via | None = None
     ) -> SiteHandle:
-        """Make a site with the default settings of every kind that belongs to all sites.
+        """Make a site and record its default orders settings, as the seed has it.
 
-        Raises AlreadyExists and InvalidInput.
+        Other kinds answer their defaults at version 0 until their first change records them:
+        whether a kind was declared before or after the site then makes no difference, and a
+        kind that nobody touches costs nothing. Raises AlreadyExists and InvalidInput.
         """
         site = self.directory.create_site(None if site_id is None else _uuid(site_id), name)
         provenance = Provenance(self.operator, via or Via("library"))

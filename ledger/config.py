@@ -42,6 +42,9 @@ class Config(BaseSettings):
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse", description="What to do with a field of a patch that no kind declares."
     )
+    kinds: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Python files or modules that declare further kinds, comma separated."
+    )
     host: str = Field("127.0.0.1", description="Where `serve` listens.")
     port: int = Field(8700, ge=0, le=65535, description="Where `serve` listens; 0: any free one.")
     queue_size: int = Field(10_000, ge=1, description="Changes that may wait per partition.")
@@ -63,6 +66,13 @@ class Config(BaseSettings):
             for part in value.split(",")
             if part.strip()
         )
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _split_kinds(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @cached_property
     def owner_url(self) -> str | None:
