@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ledger.acting import elevate
     from ledger.aggregate import SettingsChanged, SettingsCreated
     from ledger.assembly import Ledger
     from ledger.identity import Identity
@@ -22,6 +23,7 @@ __all__ = [
     "SettingsCreated",
     "SettingsKind",
     "SettingsModel",
+    "elevate",
 ]
 
 _HOMES = {
@@ -29,6 +31,7 @@ _HOMES = {
     "Ledger": "ledger.assembly",
     "SettingsChanged": "ledger.aggregate",
     "SettingsCreated": "ledger.aggregate",
+    "elevate": "ledger.acting",
     "SettingsKind": "ledger.settings",
     "SettingsModel": "ledger.settings",
 }

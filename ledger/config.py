@@ -6,9 +6,10 @@ import ipaddress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ledger.errors import ConfigError
@@ -55,6 +56,26 @@ class Config(BaseSettings):
         description="Seconds that a change waits before it is given up.",
     )
     pool_size: int = Field(8, ge=1, description="Connections that serve reads.")
+    rate_limit: int = Field(
+        200, ge=0, description="Requests a minute of one key or app instance; 0: no limit."
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        description="Identity provider whose tokens are accepted; https, as its tokens have it.",
+    )
+    oidc_audience: str | None = Field(
+        None,
+        description="What the provider's tokens name as their audience.",
+        validate_default=True,
+    )
+    oidc_site_claim: str = Field("siteId", description="The claim that names the site.")
+    oidc_identity_claim: str = Field(
+        "identityType", description="The claim that says WIX_USER, MEMBER or ANONYMOUS_VISITOR."
+    )
+    oidc_scope_claim: str = Field("scope", description="The claim that lists the scopes.")
+    oidc_instance_claim: str = Field(
+        "instanceId", description="The claim that names the app instance to elevate to, if any."
+    )
 
     @field_validator("allowed_networks", mode="before")
     @classmethod
@@ -74,10 +95,42 @@ class Config(BaseSettings):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _check_issuer(cls, value: str | None) -> str | None:
+        if value is not None and not is_https_or_loopback(value):
+            raise ValueError("must be an https:// URL, or http:// on this machine")
+        return value
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _check_audience(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "oidc_issuer" in info.data and (value is None) != (info.data["oidc_issuer"] is None):
+            raise ValueError("must be given together with LEDGER_OIDC_ISSUER, or neither")
+        return value
+
     @cached_property
     def owner_url(self) -> str | None:
         """The database as its owner reaches it: ``migration_url``, else ``database_url``."""
         return self.migration_url or self.database_url
+
+
+def is_https_or_loopback(url: str) -> bool:
+    """Whether nobody on the way can read or change what comes from this URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_config(**overrides: object) -> Config:

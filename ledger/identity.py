@@ -1,17 +1,12 @@
-"""Who acts: identities, where a call came from, and what a caller may do. Pure."""
+"""Who acts: identities, and where a change came from. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from uuid import UUID
-
-from ledger.errors import PermissionDenied
-
-if TYPE_CHECKING:
-    from ledger.settings import SettingsKind
 
 
 class IdentityType(StrEnum):
@@ -80,34 +75,3 @@ class Provenance:
     reason: str | None = None
     origin: str | None = None
     request_id: str | None = None
-
-
-_UPDATERS = frozenset({IdentityType.WIX_USER, IdentityType.APP})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated identity on one site, with what its credential may do there."""
-
-    identity: Identity
-    site_id: UUID
-    scopes: frozenset[str]
-    credential: str | None = None
-    instance_id: UUID | None = None
-
-    def may_read(self, kind: SettingsKind) -> None:
-        """Raise PermissionDenied unless a scope grants reading ``kind``."""
-        if not self.scopes & (kind.read_scopes | kind.manage_scopes):
-            raise PermissionDenied(f"The credential lacks the permission {kind.read_permission}.")
-
-    def may_update(self, kind: SettingsKind) -> None:
-        """Raise PermissionDenied unless identity and scopes allow changing ``kind``.
-
-        Only a Wix user or an app may update (seed: "Authentication").
-        """
-        if self.identity.type not in _UPDATERS:
-            raise PermissionDenied(
-                f"{self.identity.type} may not update settings; a WIX_USER or an APP may."
-            )
-        if not self.scopes & kind.manage_scopes:
-            raise PermissionDenied(f"The credential lacks the permission {kind.update_permission}.")

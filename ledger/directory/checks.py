@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ledger.errors import InvalidInput, PermissionDenied
 from ledger.kinds import KINDS, known_scopes
+from ledger.permissions import RULES, Operation
 
 LONGEST_NAME = 200
 LONGEST_URL = 2000
@@ -46,7 +47,7 @@ def checked_event_type(event_type: str | None, app_scopes: frozenset[str]) -> st
     if kind is None:
         expected = ", ".join(by_event_type)
         raise InvalidInput("event_type", f"{wanted!r} is unknown; expected one of {expected}")
-    receiving = kind.read_scopes | kind.manage_scopes
+    receiving = RULES[Operation.RECEIVE].scopes(kind)
     if not app_scopes & receiving:
         raise PermissionDenied(
             f"None of the app's scopes lets it receive {wanted}; one of these would: "

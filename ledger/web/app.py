@@ -12,13 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from ledger.access import Access
 from ledger.errors import LedgerError
 from ledger.kinds import KINDS
 from ledger.settings import SettingsKind
+from ledger.web.callers import Callers
 from ledger.web.documentation import DESCRIPTION, document, version
 from ledger.web.errors import internal_error, refuse, refuse_in_framework
 from ledger.web.health import add_health_routes
+from ledger.web.key_routes import add_key_routes
+from ledger.web.oauth_routes import add_oauth_routes
 from ledger.web.request_id import RequestIds
 from ledger.web.served import ServedLedger
 from ledger.web.settings_routes import add_settings_routes
@@ -36,9 +38,11 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
         redirect_slashes=False,
         static_url="/docs/assets",
     )
-    access = Access(ledger.directory)
+    callers = Callers(ledger)
     for kind in served:
-        add_settings_routes(app, ledger, access, kind)
+        add_settings_routes(app, ledger, callers, kind)
+    add_oauth_routes(app, ledger.access)
+    add_key_routes(app, ledger.directory)
     add_health_routes(app, ledger.database)
     app.add_exception_handler(LedgerError, refuse)
     app.add_exception_handler(RequestValidationError, refuse_in_framework)

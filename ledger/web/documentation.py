@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ledger.actors import LONGEST_REASON
+from ledger.consistency import HEADER as CONSISTENT
 from ledger.settings import SettingsKind
 from ledger.web import schemas
 from ledger.web.headers import LONGEST_IDEMPOTENCY_KEY
@@ -20,8 +21,9 @@ from ledger.web.request_id import HEADER as REQUEST_ID
 DESCRIPTION = """\
 A site's settings, as Wix's API has them, with every change remembered.
 
-Send the API key in `Authorization`, bare or after `Bearer`. It belongs to one site;
-`wix-site-id` may name that site.
+Send an API key, an app instance's access token (`POST /oauth2/token`) or a token of the
+configured identity provider in `Authorization`, bare or after `Bearer`. Each belongs to one
+site; `wix-site-id` may name that site.
 Every failure has the body `{"message", "details"}`, where `details` holds a
 `validationError` or an `applicationError`, and is empty for failures of the server.
 """
@@ -38,6 +40,8 @@ _FAILURES: Mapping[int, str] = {
     412: "The settings are at another version than If-Match names.",
     413: "The body is over 64 KiB.",
     415: "The body is not application/json.",
+    428: "The app is not installed on the site any more.",
+    429: "The key or app instance used up its requests for this minute.",
     500: "The server failed; the log tells why under the reply's request id.",
     503: "The ledger cannot answer; nothing was changed.",
     504: "It is unknown whether the change was recorded: repeat it with the same Idempotency-Key.",
@@ -84,11 +88,29 @@ _REASON: dict[str, Any] = {
     "schema": {"type": "string"},
     "example": "Invoices%20are%20mandatory%20from%20July",
 }
-_HEADERS = {
+HEADERS = {
     REQUEST_ID: {
         "description": "This request's id, also in the event that it caused.",
         "schema": {"type": "string", "format": "uuid"},
     }
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_CONSISTENT_REPLY = {
+    CONSISTENT: {
+        "description": "Send it with later requests: they then see this change. Opaque.",
+        "schema": {"type": "string"},
+    }
+}
+_CONSISTENT: dict[str, Any] = {
+    "name": CONSISTENT,
+    "in": "header",
+    "description": "The last one that a reply had; one that is not ours is ignored.",
+    "schema": {"type": "string"},
 }
 _ETAG = {
     "ETag": {
@@ -108,7 +130,7 @@ def version() -> str:
 
 def describe_get(kind: SettingsKind) -> dict[str, Any]:
     """What to tell about a kind's GET, as arguments of ``add_api_route``."""
-    unchanged = {"description": "The settings are those at hand.", "headers": _HEADERS | _ETAG}
+    unchanged = {"description": "The settings are those at hand.", "headers": HEADERS | _ETAG}
     return {
         "summary": f"Get {_title(kind)}",
         "description": f"Needs the permission {kind.read_permission}.",
@@ -116,15 +138,18 @@ def describe_get(kind: SettingsKind) -> dict[str, Any]:
         "tags": [_title(kind)],
         "responses": _success(kind, kind.defaults())
         | {304: unchanged}
-        | _failures(400, 401, 403, 404, 500, 503),
-        "openapi_extra": {"parameters": [_SITE, _IF_NONE_MATCH], "security": [{"credential": []}]},
+        | failures(400, 401, 403, 404, 429, 500, 503),
+        "openapi_extra": {
+            "parameters": [_SITE, _IF_NONE_MATCH, _CONSISTENT],
+            "security": [{"credential": []}],
+        },
     }
 
 
 def describe_patch(kind: SettingsKind) -> dict[str, Any]:
     """What to tell about a kind's PATCH, as arguments of ``add_api_route``."""
     patch = _sample_patch(kind)
-    body = {"schema": _reference(f"{_schema_name(kind)}Update"), "example": {kind.wrapper: patch}}
+    body = {"schema": reference(f"{_schema_name(kind)}Update"), "example": {kind.wrapper: patch}}
     return {
         "summary": f"Update {_title(kind)}",
         "description": (
@@ -134,9 +159,10 @@ def describe_patch(kind: SettingsKind) -> dict[str, Any]:
         ),
         "operation_id": f"update{_schema_name(kind)}",
         "tags": [_title(kind)],
-        "responses": _success(kind, kind.merge(kind.defaults(), patch)) | _failures(*_FAILURES),
+        "responses": _success(kind, kind.merge(kind.defaults(), patch), _CONSISTENT_REPLY)
+        | failures(*(_FAILURES.keys() - {428})),
         "openapi_extra": {
-            "parameters": [_SITE, _IF_MATCH, _IDEMPOTENCY_KEY, _REASON],
+            "parameters": [_SITE, _IF_MATCH, _IDEMPOTENCY_KEY, _REASON, _CONSISTENT],
             "requestBody": {"required": True, "content": {"application/json": body}},
             "security": [{"credential": []}],
         },
@@ -155,13 +181,13 @@ def describe_readiness() -> dict[str, Any]:
     return {
         "summary": "Readiness",
         "tags": ["health"],
-        "responses": responses | _failures(503),
+        "responses": responses | failures(503),
     }
 
 
 def document(app: FastAPI, kinds: Iterable[SettingsKind]) -> None:
     """Make ``/openapi.json`` hold the schemas of these kinds, and how to send a credential."""
-    components: dict[str, Any] = {"Error": schemas.ERROR}
+    components: dict[str, Any] = {"Error": schemas.ERROR, "OAuthError": schemas.OAUTH_ERROR}
     for kind in kinds:
         components[_schema_name(kind)] = schemas.reply_schema(kind)
         components[f"{_schema_name(kind)}Update"] = schemas.patch_schema(kind)
@@ -183,23 +209,30 @@ def document(app: FastAPI, kinds: Iterable[SettingsKind]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _success(kind: SettingsKind, settings: Mapping[str, Any]) -> dict[int | str, Any]:
+def _success(
+    kind: SettingsKind, settings: Mapping[str, Any], headers: Mapping[str, Any] | None = None
+) -> dict[int | str, Any]:
     sample = {kind.wrapper: kind.reply(settings, _SAMPLE_TIME, _SAMPLE_TIME)}
-    content = {"schema": _reference(_schema_name(kind)), "example": sample}
+    content = {"schema": reference(_schema_name(kind)), "example": sample}
     return {
         200: {
             "description": "The settings.",
             "content": {"application/json": content},
-            "headers": _HEADERS | _ETAG,
+            "headers": {**HEADERS, **_ETAG, **(headers or {})},
         }
     }
 
 
-def _failures(*statuses: int) -> dict[int | str, Any]:
-    content = {"application/json": {"schema": _reference("Error")}}
+def failures(*statuses: int) -> dict[int | str, Any]:
+    """The failures with these statuses, as a route's ``responses``."""
+    content = {"application/json": {"schema": reference("Error")}}
     return {
-        status: {"description": _FAILURES[status], "content": content, "headers": _HEADERS}
-        for status in statuses
+        status: {
+            "description": _FAILURES[status],
+            "content": content,
+            "headers": HEADERS | (_RETRY_AFTER if status in {429, 503} else {}),
+        }
+        for status in sorted(statuses)
     }
 
 
@@ -210,7 +243,7 @@ def _status_reply(description: str, status: str) -> dict[str, Any]:
         "required": ["status"],
     }
     content = {"application/json": {"schema": schema}}
-    return {"description": description, "content": content, "headers": _HEADERS}
+    return {"description": description, "content": content, "headers": HEADERS}
 
 
 def _sample_patch(kind: SettingsKind) -> dict[str, Any]:
@@ -221,7 +254,8 @@ def _sample_patch(kind: SettingsKind) -> dict[str, Any]:
     return {}
 
 
-def _reference(name: str) -> dict[str, str]:
+def reference(name: str) -> dict[str, str]:
+    """A reference to one of the document's schemas."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 

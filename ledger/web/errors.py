@@ -25,6 +25,8 @@ STATUS: Mapping[type[errors.LedgerError], tuple[int, str]] = {
     errors.NotFound: (404, "NOT_FOUND"),
     errors.AlreadyExists: (409, "ALREADY_EXISTS"),
     errors.VersionMismatch: (412, "FAILED_PRECONDITION"),
+    errors.NotInstalled: (428, "FAILED_PRECONDITION"),
+    errors.RateLimited: (429, "RESOURCE_EXHAUSTED"),
     errors.Unavailable: (503, "UNAVAILABLE"),
     errors.OutcomeUnknown: (504, "DEADLINE_EXCEEDED"),
 }
@@ -38,7 +40,7 @@ FRAMEWORK: Mapping[int, tuple[str, str]] = {
     404: ("NOT_FOUND", "There is nothing at this path."),
     405: ("INVALID_ARGUMENT", "The path does not know this method."),
     413: ("INVALID_ARGUMENT", "The body is too large."),
-    415: ("INVALID_ARGUMENT", "The body must be application/json."),
+    415: ("INVALID_ARGUMENT", "The body must be application/json; an OAuth request may be a form."),
 }
 """Status → code and sentence for what the framework or a route refuses before the ledger is asked."""
 
@@ -120,6 +122,8 @@ def _refused(request: Request, error: errors.LedgerError, status: int, code: str
             data = {"name": name}
         case errors.Unauthenticated():
             headers = {"WWW-Authenticate": "Bearer"}
+        case errors.RateLimited(retry_after=seconds):
+            headers = {"Retry-After": str(max(1, math.ceil(seconds)))}
         case errors.VersionMismatch(expected=expected, actual=actual):
             data = {"expected": list(expected), "actual": actual}
         case errors.Unavailable(retry_after=seconds):

@@ -49,6 +49,26 @@ ERROR: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+OAUTH_ERROR: dict[str, Any] = {
+    "title": "OAuthError",
+    "description": "The usual body, and beside it what OAuth clients look for (RFC 6749, 5.2).",
+    "type": "object",
+    "properties": {
+        **ERROR["properties"],
+        "error": {
+            "enum": [
+                "invalid_request",
+                "invalid_client",
+                "invalid_grant",
+                "unsupported_grant_type",
+            ]
+        },
+        "error_description": {"type": "string"},
+    },
+    "required": [*ERROR["required"], "error", "error_description"],
+    "additionalProperties": False,
+}
+
 
 def reply_schema(kind: SettingsKind) -> dict[str, Any]:
     """The body of a reply: every field, but for those left out at their default."""

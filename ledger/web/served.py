@@ -7,12 +7,14 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 from uuid import UUID
 
+from ledger.access import Access
 from ledger.aggregate import SettingsRecord
 from ledger.config import Config
 from ledger.database import Database
 from ledger.directory import Directory
 from ledger.idempotency import Idempotency
 from ledger.identity import Provenance
+from ledger.secrets import Keyring
 from ledger.settings import SettingsKind
 
 
@@ -27,6 +29,12 @@ class ServedLedger(Protocol):
 
     @property
     def directory(self) -> Directory: ...
+
+    @property
+    def keyring(self) -> Keyring: ...
+
+    @property
+    def access(self) -> Access: ...
 
     def get(self, site_id: UUID, kind: SettingsKind) -> SettingsRecord:
         """The current settings. May wait for the database."""

@@ -10,15 +10,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ledger.access import ACCOUNT_HEADER, SITE_HEADER, Access
 from ledger.aggregate import SettingsRecord
 from ledger.canonical import printable
+from ledger.consistency import HEADER as CONSISTENT
+from ledger.consistency import ConsistencyTokens
 from ledger.errors import InvalidInput, InvalidSettings, Violation
 from ledger.idempotency import Idempotency
-from ledger.identity import Caller, Provenance, Via
+from ledger.identity import Provenance, Via
+from ledger.permissions import Caller
 from ledger.settings import SettingsKind
 from ledger.web import headers
 from ledger.web.bodies import read_json, request_hash
+from ledger.web.callers import Callers
 from ledger.web.documentation import describe_get, describe_patch
 from ledger.web.errors import json_reply
 from ledger.web.request_id import request_id
@@ -26,24 +29,25 @@ from ledger.web.served import ServedLedger
 
 
 def add_settings_routes(
-    app: FastAPI, ledger: ServedLedger, access: Access, kind: SettingsKind
+    app: FastAPI, ledger: ServedLedger, callers: Callers, kind: SettingsKind
 ) -> None:
     """Add the routes of one kind, exactly as the seeds show them."""
-    routes = _SettingsRoutes(ledger, access, kind)
+    routes = _SettingsRoutes(ledger, callers, kind)
     app.add_api_route(kind.path, routes.get, methods=["GET"], **describe_get(kind))
     app.add_api_route(kind.path, routes.get, methods=["HEAD"], include_in_schema=False)
     app.add_api_route(kind.path, routes.patch, methods=["PATCH"], **describe_patch(kind))
 
 
 class _SettingsRoutes:
-    def __init__(self, ledger: ServedLedger, access: Access, kind: SettingsKind) -> None:
+    def __init__(self, ledger: ServedLedger, callers: Callers, kind: SettingsKind) -> None:
         self._ledger = ledger
-        self._access = access
+        self._callers = callers
+        self._consistency = ConsistencyTokens(ledger.keyring)
         self._kind = kind
 
     async def get(self, request: Request) -> Response:
         """Answer the current settings; 304 where If-None-Match names their version."""
-        caller = await self._caller(request)
+        caller = await self._callers.caller(request)
         caller.may_read(self._kind)
         record = await run_in_threadpool(self._ledger.get, caller.site_id, self._kind)
         if headers.unchanged(request, record.version):
@@ -52,7 +56,7 @@ class _SettingsRoutes:
 
     async def patch(self, request: Request) -> Response:
         """Record a change and answer the settings after it."""
-        caller = await self._caller(request)
+        caller = await self._callers.caller(request)
         caller.may_update(self._kind)
         body = await read_json(request)
         if_match = headers.if_match(request)
@@ -65,24 +69,12 @@ class _SettingsRoutes:
             idempotency=_idempotency(request, caller, if_match, body),
         )
         # A change that was handed over is recorded whether or not its caller stays to hear of it.
-        return self._reply(await asyncio.shield(asyncio.wrap_future(change)))
-
-    async def _caller(self, request: Request) -> Caller:
-        credentials = (
-            headers.single(request, "Authorization"),
-            headers.single(request, SITE_HEADER),
-            headers.single(request, ACCOUNT_HEADER),
+        record = await asyncio.shield(asyncio.wrap_future(change))
+        reply = self._reply(record)
+        reply.headers[CONSISTENT] = self._consistency.mint(
+            record.partition, record.position, request.headers.get(CONSISTENT)
         )
-        caller = self._access.remembered(*credentials)
-        if caller is None:
-            caller = await run_in_threadpool(self._look_up, *credentials)
-        return caller
-
-    def _look_up(self, *credentials: str | None) -> Caller:
-        caller = self._access.caller(*credentials)
-        # Remembered from here on, so that `submit` need not ask the database on the event loop.
-        self._ledger.directory.site(caller.site_id)
-        return caller
+        return reply
 
     def _patch(self, body: Any) -> Any:
         """What stands under the wrapper; every violation of the whole body at once."""
@@ -134,7 +126,7 @@ def _idempotency(
     request: Request, caller: Caller, if_match: list[int] | None, body: Any
 ) -> Idempotency | None:
     key = headers.idempotency_key(request)
-    if key is None or caller.credential is None:
+    if key is None:
         return None
     hashed = request_hash(request.method, request.url.path, if_match, body)
-    return Idempotency(caller.credential, key, hashed)
+    return Idempotency(caller.client, key, hashed)

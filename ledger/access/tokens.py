@@ -1,0 +1,112 @@
+"""Access tokens of app instances: signed here, verified here, without a look at the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+
+from ledger.directory import Client
+from ledger.errors import Unauthenticated
+from ledger.secrets import Keyring
+
+LIFETIME = 4 * 60 * 60
+"""Seconds that a token holds, as Wix's do."""
+TOKEN_PREFIX = "OauthNG.JWS."
+PURPOSE = "access tokens"
+
+CLOCKS_APART = 5
+"""Seconds by which the clocks of two servers may differ: one reads what another just issued."""
+
+_ALGORITHM = "HS256"
+_TYPE = "at+jwt"
+_REQUIRED = [
+    *("iss", "aud", "sub", "client_id", "instance_id", "site_id", "scope", "secret"),
+    *("iat", "nbf", "exp", "jti"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """What a token says: the app, its instance on a site, its scopes, and the secret it was got by."""
+
+    app_id: UUID
+    instance_id: UUID
+    site_id: UUID
+    scopes: frozenset[str]
+    secret_prefix: str
+    issued_at: int
+    expires_at: int
+
+
+class AccessTokens:
+    """Issues and reads tokens: JWTs (claims as in RFC 9068) under a key of their own purpose.
+
+    Symmetric, because nobody but the servers of this ledger reads them. ``ledger_id`` is issuer
+    and audience: another ledger's tokens are refused even where the secret key is the same.
+    """
+
+    def __init__(
+        self, keyring: Keyring, ledger_id: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._key = keyring.derive(PURPOSE)
+        self._key_id = keyring.key_id
+        self._issuer = f"settings-ledger:{ledger_id}"
+        self._clock = clock
+
+    def issue(self, client: Client) -> str:
+        """A token for the installation that the client named."""
+        now = int(self._clock())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._issuer,
+            "sub": str(client.app.app_id),
+            "client_id": str(client.app.app_id),
+            "instance_id": str(client.installation.instance_id),
+            "site_id": str(client.installation.site_id),
+            "scope": " ".join(sorted(client.app.scopes)),
+            "secret": client.secret_prefix,
+            "iat": now,
+            "nbf": now,
+            "exp": now + LIFETIME,
+            "jti": str(uuid4()),
+        }
+        headers = {"kid": self._key_id, "typ": _TYPE}
+        return TOKEN_PREFIX + jwt.encode(claims, self._key, _ALGORITHM, headers)
+
+    def read(self, token: str) -> AccessToken:
+        """What a token of ours says. Raises Unauthenticated for everything else."""
+        try:
+            read = jwt.decode_complete(
+                token.removeprefix(TOKEN_PREFIX),
+                self._key,
+                algorithms=[_ALGORITHM],
+                issuer=self._issuer,
+                audience=self._issuer,
+                leeway=CLOCKS_APART,
+                options={"require": _REQUIRED, "strict_aud": True},
+            )
+            return self._checked(read["header"], read["payload"])
+        except jwt.ExpiredSignatureError:
+            raise Unauthenticated("The access token has expired; ask for a new one.") from None
+        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
+            raise Unauthenticated(
+                "The access token does not hold: it was altered, or comes from elsewhere."
+            ) from None
+
+    def _checked(self, header: dict[str, Any], claims: dict[str, Any]) -> AccessToken:
+        if header.get("typ") != _TYPE or header.get("kid") != self._key_id:
+            raise jwt.InvalidTokenError
+        return AccessToken(
+            app_id=UUID(claims["client_id"]),
+            instance_id=UUID(claims["instance_id"]),
+            site_id=UUID(claims["site_id"]),
+            scopes=frozenset(claims["scope"].split()),
+            secret_prefix=str(claims["secret"]),
+            issued_at=int(claims["iat"]),
+            expires_at=int(claims["exp"]),
+        )
