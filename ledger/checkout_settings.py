@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from ledger.settings import SettingsKind, SettingsModel
+from ledger.settings import BrokenRule, SettingsKind, SettingsModel
 
 Text = str | None
 Switch = bool | None
@@ -99,7 +98,7 @@ class BackgroundFill(SettingsModel):
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if self.color is not None and self.image is not None:
-            raise PydanticCustomError("one_of_alignment", "must have either color or image")
+            raise BrokenRule("ONE_OF_ALIGNMENT", "must have either color or image")
         return self
 
 

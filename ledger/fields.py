@@ -30,6 +30,14 @@ class SettingsModel(BaseModel):
     )
 
 
+class BrokenRule(ValueError):
+    """For a model's own validators: ``rule`` is one of the contract's ``violatedRule`` words."""
+
+    def __init__(self, rule: str, description: str) -> None:
+        self.rule = rule
+        super().__init__(description)
+
+
 @dataclass(frozen=True)
 class Leaf:
     """A field with a value of its own; ``default`` None means that it has none at first."""
@@ -206,8 +214,7 @@ def _dumped(adapter: TypeAdapter[Any], value: Any) -> Any:
     return adapter.dump_python(value, mode="json", by_alias=True, exclude_none=True)
 
 
-# pydantic's error types on the left, the contract's `violatedRule` on the right. An error type that
-# is itself a rule in lower case stands for that rule; FORMAT otherwise.
+# pydantic's error types on the left, the contract's `violatedRule` on the right; FORMAT otherwise.
 _RULES = {
     "literal_error": "INVALID_ENUM_VALUE",
     "enum": "INVALID_ENUM_VALUE",
@@ -221,8 +228,6 @@ _RULES = {
     "string_too_long": "MAX_LENGTH",
     "too_short": "MIN_SIZE",
     "too_long": "MAX_SIZE",
-    "one_of_alignment": "ONE_OF_ALIGNMENT",
-    "required_one_of_field": "REQUIRED_ONE_OF_FIELD",
 }
 _SUBJECT = re.compile(r"^(Value error, |(\w+ )?should )")
 
@@ -235,7 +240,9 @@ def _violations(error: ValidationError, value: object, place: str, leaf: Leaf) -
         rule = _RULES.get(problem["type"], "FORMAT")
         if rule == "INVALID_ENUM_VALUE" and not _may_be_enum(culprit, leaf):
             rule = "FORMAT"
-        context = {key: item for key, item in problem.get("ctx", {}).items() if key != "error"}
+        context = dict(problem.get("ctx", {}))
+        if isinstance(cause := context.pop("error", None), BrokenRule):
+            rule = cause.rule
         description = _SUBJECT.sub(lambda said: "must " if said[2] else "", problem["msg"])
         found.setdefault(where, Violation(where, description, rule, context))
     return list(found.values())

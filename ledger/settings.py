@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ledger import timestamps
 from ledger.errors import InvalidInput, InvalidSettings, Violation
-from ledger.fields import Branch, SettingsModel, UnknownFields, copied
+from ledger.fields import Branch, BrokenRule, SettingsModel, UnknownFields, copied
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
     "READ_ONLY_FIELDS",
+    "BrokenRule",
     "SettingsKind",
     "SettingsModel",
     "UnknownFields",
