@@ -39,7 +39,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("recorder",),
     ("application",),
     ("history", "verification", "access", "publisher", "copying"),
-    ("acting",),
+    ("acting", "handle", "provision"),
     ("web",),
     ("projections",),
     ("assembly",),

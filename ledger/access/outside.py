@@ -9,6 +9,7 @@ from uuid import UUID
 import jwt
 
 from ledger.access.issuerkeys import IssuerKeys
+from ledger.access.jws import is_compact
 from ledger.canonical import text_problem
 from ledger.config import Config
 from ledger.errors import Unauthenticated
@@ -101,12 +102,14 @@ class OutsideTokens:
 
 
 def looks_outside(token: str) -> bool:
-    """Whether something has the form of a signed JWT (RFC 7515, section 7.1)."""
+    """Whether something has three parts, as a signed token has: no other credential of ours does."""
     return token.count(".") == 2
 
 
 def _kid(token: str) -> str | None:
     try:
+        if not is_compact(token):
+            raise jwt.DecodeError
         kid = jwt.get_unverified_header(token).get("kid")
     except (jwt.PyJWTError, ValueError, TypeError):
         raise Unauthenticated(_REFUSED) from None

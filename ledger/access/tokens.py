@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import jwt
 
+from ledger.access.jws import is_compact
 from ledger.directory import Client
 from ledger.errors import Unauthenticated
 from ledger.secrets import Keyring
@@ -80,9 +81,12 @@ class AccessTokens:
 
     def read(self, token: str) -> AccessToken:
         """What a token of ours says. Raises Unauthenticated for everything else."""
+        bare = token.removeprefix(TOKEN_PREFIX)
         try:
+            if not is_compact(bare):
+                raise jwt.DecodeError
             read = jwt.decode_complete(
-                token.removeprefix(TOKEN_PREFIX),
+                bare,
                 self._key,
                 algorithms=[_ALGORITHM],
                 issuer=self._issuer,
