@@ -171,3 +171,25 @@ def resolve_reasons(
         (partition, [UUID(str(ref)) for ref in refs]),
     )
     return {row["ref"]: row["text"] for row in rows}
+
+
+def find_refs(
+    connection: Connection, subject_id: str, of_type: str | None, site_id: UUID | None
+) -> list[tuple[int, UUID]]:
+    """(partition, ref) of whoever has this id, of one type and on one site where named."""
+    rows = connection.execute(
+        """
+        SELECT partition, ref FROM actors
+        WHERE subject_id = %(subject_id)s
+          AND (%(type)s::text IS NULL OR type = %(type)s)
+          AND (%(site_id)s::uuid IS NULL OR site_id = %(site_id)s)
+        ORDER BY partition, ref
+        """,
+        {"subject_id": subject_id, "type": of_type, "site_id": site_id},
+    )
+    return [(row["partition"], row["ref"]) for row in rows]
+
+
+def named(by: Identity | str) -> tuple[str, str | None]:
+    """(id, type) of an identity; a bare id may be of any type."""
+    return (by.id, by.type.value) if isinstance(by, Identity) else (by, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import cached_property
@@ -11,30 +11,42 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from ledger import verification
+from ledger.access import Access, open_access
+from ledger.acting import Acting
 from ledger.aggregate import SettingsRecord
 from ledger.application import SettingsLedger
 from ledger.config import Config, load_config
-from ledger.database import Database, role_of, translated_errors
+from ledger.database import Database
 from ledger.directory import Directory
 from ledger.doorbell import Doorbell
-from ledger.embedded import EmbeddedServer
-from ledger.embedded.cluster import SERVER
-from ledger.errors import InvalidInput, SchemaOutdated
-from ledger.history import SiteHistory
+from ledger.errors import InvalidInput
+from ledger.handle import SiteHandle
+from ledger.history import (
+    Audit,
+    Change,
+    Difference,
+    Horizon,
+    Selection,
+    Time,
+    parse_address,
+)
 from ledger.idempotency import Idempotency
 from ledger.identity import Identity, Provenance, Via
 from ledger.kinds import load_kinds
-from ledger.migrate import check_schema, migrate
+from ledger.migrate import check_schema
 from ledger.orders_settings import ORDERS_SETTINGS
+from ledger.provision import Progress, embedded_urls, migrate_database
 from ledger.secrets import Keyring
 from ledger.settings import SettingsKind
 from ledger.writer import Writer
 from projections.current import CurrentSettingsTable
+from projections.history import SettingsHistoryTable
+from projections.projections import Projections
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-Progress = Callable[[str], None]
+__all__ = ["Ledger", "SiteHandle", "migrate_database"]
 
 
 class Ledger:
@@ -51,6 +63,9 @@ class Ledger:
         self.keyring = keyring
         self.directory = Directory(database, keyring)
         self.current = CurrentSettingsTable()
+        self._history = SettingsHistoryTable(database)
+        self.horizon = Horizon(database, self._history)
+        self._owner_url = config.owner_url
         self._doorbell = Doorbell(database)
         self._applications: dict[int, SettingsLedger] = {}
         self._building = Lock()
@@ -70,7 +85,9 @@ class Ledger:
         load_kinds(config.kinds)
         held = ExitStack()
         try:
-            url = config.database_url or _embedded_url(held, config, progress)
+            url, owner_url = config.database_url, config.owner_url
+            if url is None:
+                url, owner_url = embedded_urls(held, config, progress)
             database = held.enter_context(Database(url, pool_size=config.pool_size))
             # Not through the pool: that would wait for a database that refuses, and not say why.
             with database.connect("opening") as connection:
@@ -81,6 +98,7 @@ class Ledger:
             held.close()
             raise
         ledger._held = held
+        ledger._owner_url = owner_url
         return ledger
 
     @property
@@ -92,6 +110,24 @@ class Ledger:
     def operator(self) -> Identity:
         """Who acts where nobody is named: the operator of this installation."""
         return self.directory.operator()
+
+    @cached_property
+    def access(self) -> Access:
+        """The door: who a credential is."""
+        return open_access(self.config, self.directory, self.keyring)
+
+    def caller(
+        self,
+        authorization: str | None,
+        site_id: UUID | str | None = None,
+        kind: SettingsKind = ORDERS_SETTINGS,
+    ) -> Acting:
+        """Who holds this credential, to act with its identity and permissions and no others.
+
+        Raises what ``Access.caller`` raises. For what it may not do itself, see ``ledger.elevate``.
+        """
+        caller = self.access.caller(authorization, None if site_id is None else str(site_id))
+        return Acting(self, caller, kind, self.access.app_caller)
 
     def application(self, partition: int) -> SettingsLedger:
         """The application over one partition."""
@@ -182,6 +218,48 @@ class Ledger:
             site_id, kind, patch, provenance, if_match=if_match, idempotency=idempotency
         ).result()
 
+    @cached_property
+    def audit(self) -> Audit:
+        """Search and export over all sites."""
+        return Audit(self.horizon, self.directory)
+
+    def diff(self, left: str, right: str, kind: SettingsKind = ORDERS_SETTINGS) -> Difference:
+        """What leads from ``SITE[@WHEN]`` to another; WHEN as in ``ledger.history.moments``.
+
+        Raises InvalidInput and NotFound.
+        """
+        (a, a_when), (b, b_when) = parse_address(left, "left"), parse_address(right, "right")
+        return self.site(a, kind).history.diff(a_when, b_when, of=self.site(b, kind).history)
+
+    def replay(
+        self,
+        from_position: int | Mapping[int, int] = 0,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        sites: Iterable[UUID | str] | None = None,
+        kinds: Iterable[SettingsKind | str] | None = None,
+    ) -> Iterator[Change]:
+        """Every change from ``from_position`` (inclusive) to the head as it stands, in log order.
+
+        Lazily and in constant memory; one partition after the other, each by position. The
+        options are checked at once. Raises InvalidInput naming the option, NotFound.
+        """
+        return iter(
+            Selection.of(self.horizon, self.directory, from_position, since, until, sites, kinds)
+        )
+
+    @cached_property
+    def projections(self) -> Projections:
+        """What follows the log: status, rebuild, check, and following it."""
+        return Projections(
+            self.database,
+            self.current,
+            self._history,
+            self.directory.partitions,
+            lambda: self._owner_url,
+        )
+
     def verify(self, progress: verification.Progress | None = None) -> verification.Report:
         """Refold the whole log and compare it with what is served."""
         partitions = self.directory.partitions()
@@ -206,69 +284,8 @@ class Ledger:
         self.close()
 
 
-class SiteHandle:
-    """One site's settings of one kind, for use as a library."""
-
-    def __init__(self, ledger: Ledger, site_id: UUID, partition: int, kind: SettingsKind) -> None:
-        self._ledger = ledger
-        self.site_id = site_id
-        self.kind = kind
-        self.history = SiteHistory(ledger.database, partition, site_id, kind)
-
-    def settings(self) -> dict[str, Any]:
-        """The values as they stand, all of them."""
-        return self.record().settings
-
-    def record(self) -> SettingsRecord:
-        """The values with version, position and dates."""
-        return self._ledger.get(self.site_id, self.kind)
-
-    def update(
-        self,
-        patch: Mapping[str, Any],
-        *,
-        reason: str | None = None,
-        by: Identity | None = None,
-        if_version: int | None = None,
-    ) -> SettingsRecord:
-        """Lay ``patch`` over the settings and return them; durable once this returns.
-
-        ``by`` is who acts (default: the installation's operator), recorded as asserted.
-        Raises InvalidSettings with every broken rule, VersionMismatch where the settings are
-        not at ``if_version``, Unavailable (surely not recorded) and OutcomeUnknown.
-        """
-        via = Via("library", asserted=by is not None)
-        provenance = Provenance(by or self._ledger.operator, via, reason=reason)
-        if_match = None if if_version is None else (if_version,)
-        return self._ledger.update(self.site_id, self.kind, patch, provenance, if_match=if_match)
-
-
-def migrate_database(config: Config, *, partitions: int | None = None) -> list[str]:
-    """Bring the configured database up to date as its owner; returns the files applied.
-
-    The role of ``database_url`` gets the privileges that serving needs, unless it is the owner.
-    """
-    if config.owner_url is None:
-        with EmbeddedServer.open(config.data_dir) as server:
-            return migrate(server.owner_url, serving_role=SERVER, partitions=partitions)
-    serving = role_of(config.database_url) if config.database_url else None
-    if serving == role_of(config.owner_url):
-        serving = None
-    return migrate(config.owner_url, serving_role=serving, partitions=partitions)
-
-
 def _uuid(site_id: UUID | str) -> UUID:
     try:
         return UUID(str(site_id))
     except ValueError:
         raise InvalidInput("site_id", "expected a UUID") from None
-
-
-def _embedded_url(held: ExitStack, config: Config, progress: Progress | None) -> str:
-    server = held.enter_context(EmbeddedServer.open(config.data_dir, progress=progress))
-    try:
-        with Database(server.server_url) as database, database.connection() as connection:
-            check_schema(connection)
-    except SchemaOutdated:
-        migrate(server.owner_url, serving_role=SERVER)
-    return server.server_url

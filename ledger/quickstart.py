@@ -181,7 +181,7 @@ async def _happen(ledger: Ledger, base_url: str, demo: Demo, receiver: Receiver)
         await _call(session, "PATCH", json=PATCH, headers={"X-Ledger-Reason": REASON})
         after = await _call(session, "GET")
     webhook = await receiver.first()
-    history = await asyncio.to_thread(ledger.site(demo.site_id).history.changes)
+    history = list(await asyncio.to_thread(ledger.site(demo.site_id).history.changes))
     latency_ms = round((webhook.arrived - sent) * 1000, 1)
     return Story(demo, base_url, before, after, history, webhook, latency_ms)
 

@@ -14,6 +14,8 @@ from ledger.database import Connection, Cursor, Jsonb
 class CurrentSettingsTable:
     """Owner of ``current_settings``. An inline projection: a read after a write sees it."""
 
+    name = "current_settings"
+
     def select(self, connection: Connection, partition: int, originators: Sequence[UUID]) -> Cursor:
         """Rows of the originators that have settings; read them with ``records_in``."""
         return connection.execute(

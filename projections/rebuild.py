@@ -1,0 +1,200 @@
+"""Rebuilding a projection: fresh tables beside the old ones, which they replace at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from ledger import eventlog
+from ledger.database import (
+    PROJECTION_LOCK,
+    Connection,
+    Database,
+    DatabaseError,
+    as_ledger_error,
+    is_passing,
+    translated_errors,
+)
+from ledger.errors import ConfigError, Unavailable
+from projections import cursors
+from projections.history import SettingsHistoryTable
+
+Progress = Callable[[int, int], None]
+PAGE = 2000
+REBUILDING = -1
+"""Stands for a partition in the lock's key: one rebuild at a time."""
+SWAP_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How many events went into the fresh tables, and in how many seconds."""
+
+    events: int
+    seconds: float
+
+
+def rebuild(
+    owner: Database,
+    history: SettingsHistoryTable,
+    partitions: Sequence[int],
+    progress: Progress | None = None,
+) -> Rebuilt:
+    """Fill fresh tables from the log and put them in place of the old ones.
+
+    As their owner, since only an owner may: the serving role never needs to make or drop
+    tables. Meanwhile the old tables are read and followed. The swap holds the cursors, as every
+    follower does while it writes: whoever waits there finds cursors that stand for the fresh
+    tables, and goes on in them. A rebuild that is killed leaves nothing but tables that the
+    next one removes.
+    """
+    began = time.monotonic()
+    with closing(owner.connect("rebuild")) as connection, translated_errors():
+        _claim(connection)
+        _run(connection, _DROP_FRESH)
+        _run(connection, _CREATE_FRESH)
+        filling = _Filling(connection, history, partitions, progress)
+        filling.catch_up()
+        # Indexes are made at once over all rows: several times as fast as row by row.
+        for statement in _statements(connection, _INDEXES, history):
+            _run(connection, statement)
+        _run(connection, "ANALYZE settings_history_fresh, settings_history_fields_fresh")
+        _swap(connection, history, filling)
+        return Rebuilt(sum(filling.reached.values()), time.monotonic() - began)
+
+
+class _Filling:
+    """The fresh tables on their way to the head."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        history: SettingsHistoryTable,
+        partitions: Sequence[int],
+        progress: Progress | None,
+    ) -> None:
+        self._connection = connection
+        self._history = history
+        self._progress = progress
+        self.reached = dict.fromkeys(sorted(partitions), 0)
+
+    def catch_up(self) -> None:
+        """Take on what the log has by now, page by page."""
+        for partition in self.reached:
+            head = eventlog.head(self._connection, partition)
+            while self.reached[partition] < head:
+                with self._connection.transaction():
+                    self._connection.execute("SET LOCAL synchronous_commit = off")
+                    self._take_page(partition, head)
+
+    def finish(self) -> None:
+        """Take on the rest, in the transaction that holds the cursors."""
+        for partition in self.reached:
+            head = eventlog.head(self._connection, partition)
+            while self.reached[partition] < head:
+                self._take_page(partition, head)
+
+    def _take_page(self, partition: int, head: int) -> None:
+        after = self.reached[partition]
+        events = eventlog.read_between(self._connection, partition, after, PAGE, stop=head)
+        self._history.apply_fresh(self._connection, events)
+        self.reached[partition] = events[-1].position
+        if self._progress is not None:
+            total = sum(max(head, place) for place in self.reached.values())
+            self._progress(sum(self.reached.values()), total)
+
+
+def _claim(connection: Connection) -> None:
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(%s, %s) AS taken", (PROJECTION_LOCK, REBUILDING)
+    ).fetchone()
+    if not row or not row["taken"]:
+        raise ConfigError("The projection is being rebuilt already; wait until that has ended.")
+
+
+def _swap(connection: Connection, history: SettingsHistoryTable, filling: _Filling) -> None:
+    """Replace the old tables; a long reader is waited for without holding up the others."""
+    for _ in range(SWAP_ATTEMPTS):
+        filling.catch_up()
+        reached = dict(filling.reached)
+        try:
+            with connection.transaction():
+                # Less than deadlock_timeout: it is the swap that gives way.
+                connection.execute("SET LOCAL lock_timeout = '500ms'")
+                for partition in filling.reached:
+                    cursors.hold(connection, history.name, partition)
+                filling.finish()
+                _replace(connection, history)
+                for partition, position in filling.reached.items():
+                    cursors.move(connection, history.name, partition, position)
+            return
+        except DatabaseError as error:
+            if not is_passing(error):
+                raise as_ledger_error(error) from error
+            # What finish() took on was rolled back.
+            filling.reached = reached
+    raise Unavailable("The rebuilt tables cannot take the old ones' place: somebody reads them on.")
+
+
+def _replace(connection: Connection, history: SettingsHistoryTable) -> None:
+    _run(connection, "LOCK TABLE settings_history, settings_history_fields")
+    for statement in _statements(connection, _REPLACEMENTS, history):
+        _run(connection, statement)
+
+
+def _run(connection: Connection, statement: str) -> None:
+    connection.execute(statement.encode())
+
+
+def _statements(connection: Connection, query: str, history: SettingsHistoryTable) -> list[str]:
+    """Statements that the catalogue of this very database gives, quoted by it."""
+    rows = connection.execute(query.encode(), {"tables": list(history.tables)})
+    return [row["statement"] for row in rows]
+
+
+_DROP_FRESH = "DROP TABLE IF EXISTS settings_history_fresh, settings_history_fields_fresh"
+_CREATE_FRESH = """
+CREATE TABLE settings_history_fresh (LIKE settings_history INCLUDING ALL EXCLUDING INDEXES);
+CREATE TABLE settings_history_fields_fresh
+    (LIKE settings_history_fields INCLUDING ALL EXCLUDING INDEXES);
+"""
+# Whatever indexes and privileges the old tables have by now, the fresh ones get the same.
+_INDEXES = """
+SELECT CASE
+    WHEN pg_constraint.oid IS NOT NULL THEN format(
+        'ALTER TABLE %%I ADD CONSTRAINT %%I %%s',
+        home.relname || '_fresh', index.relname || '_fresh', pg_get_constraintdef(pg_constraint.oid))
+    ELSE format(
+        'CREATE %%s %%I ON %%I USING %%s',
+        CASE WHEN indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END,
+        index.relname || '_fresh', home.relname || '_fresh',
+        substring(pg_get_indexdef(index.oid) FROM ' USING (.*)$'))
+    END AS statement
+FROM pg_index
+JOIN pg_class AS index ON index.oid = indexrelid
+JOIN pg_class AS home ON home.oid = indrelid
+LEFT JOIN pg_constraint ON conindid = indexrelid AND contype IN ('p', 'u')
+WHERE home.relname = ANY (%(tables)s) AND home.relnamespace = current_schema()::regnamespace
+ORDER BY index.relname
+"""
+_REPLACEMENTS = """
+WITH old AS (
+    SELECT oid, relname, relacl FROM pg_class
+    WHERE relname = ANY (%(tables)s) AND relnamespace = current_schema()::regnamespace
+), statements (step, statement) AS (
+    SELECT 1, format('GRANT %%s ON %%I TO %%s', allowed.privilege_type, relname || '_fresh',
+        CASE allowed.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(allowed.grantee)) END)
+    FROM old CROSS JOIN aclexplode(relacl) AS allowed
+    WHERE pg_get_userbyid(allowed.grantee) <> current_user
+    UNION ALL
+    SELECT 2, format('DROP TABLE %%I', relname) FROM old
+    UNION ALL
+    SELECT 3, format('ALTER TABLE %%I RENAME TO %%I', relname || '_fresh', relname) FROM old
+    UNION ALL
+    SELECT 4, format('ALTER INDEX %%I RENAME TO %%I', index.relname || '_fresh', index.relname)
+    FROM old JOIN pg_index ON indrelid = old.oid JOIN pg_class AS index ON index.oid = indexrelid
+)
+SELECT statement FROM statements ORDER BY step, statement
+"""
