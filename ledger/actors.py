@@ -151,6 +151,29 @@ def keep_reasons(
     )
 
 
+def broken_commitments(connection: Connection, partition: int, tokens: Iterable[Token]) -> set[str]:
+    """The references of those tokens whose kept value is not what they commit to.
+
+    Erased values are no fault: there is nothing left to compare.
+    """
+    committed = {token["ref"]: token["commitment"] for token in tokens}
+    kept = connection.execute(
+        """
+        SELECT ref, type, subject_id AS value, salt FROM actors
+        WHERE partition = %(partition)s AND ref = ANY (%(refs)s::uuid[])
+        UNION ALL
+        SELECT ref, %(reason)s, text, salt FROM reasons
+        WHERE partition = %(partition)s AND ref = ANY (%(refs)s::uuid[])
+        """,
+        {"partition": partition, "reason": _REASON, "refs": [UUID(ref) for ref in committed]},
+    )
+    return {
+        str(row["ref"])
+        for row in kept
+        if commitment(row["salt"], row["type"], row["value"]) != committed[str(row["ref"])]
+    }
+
+
 def resolve_actors(
     connection: Connection, partition: int, refs: Iterable[UUID | str]
 ) -> dict[UUID, Identity]:

@@ -45,6 +45,9 @@ _PASSING = (
     errors.LockNotAvailable,
     errors.QueryCanceled,
     errors.InsufficientResources,
+    errors.DiskFull,
+    errors.OutOfMemory,
+    errors.TooManyConnections,
     errors.ReadOnlySqlTransaction,
 )
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from ledger import eventlog, timestamps
-from ledger.aggregate import CHANGED_TOPIC, CREATED_TOPIC, SettingsRecord, originator_id
+from ledger import actors, eventlog, timestamps
+from ledger.aggregate import (
+    CHANGED_TOPIC,
+    CREATED_TOPIC,
+    SettingsRecord,
+    Token,
+    originator_id,
+)
 from ledger.canonical import canonical_bytes, leaf_hash
 from ledger.database import Connection, Database
 from ledger.errors import LedgerCorrupt, UnknownTopic
@@ -43,8 +49,12 @@ def verify(
     current: CurrentPages,
     progress: Progress | None = None,
 ) -> Report:
-    """Refold every partition: positions, versions, leaf chain, timestamps, settings in events
-    and current settings. Stops at the first fault; what is appended meanwhile is left out.
+    """Refold every partition: positions, versions, leaf chain, timestamps, settings in events,
+    kept names and reasons, and current settings. Stops at the first fault; what is appended
+    meanwhile is left out.
+
+    The leaves chain each site's events. That two events of different sites changed places,
+    neither being its site's newest, is beyond what they can show.
     """
     events = sites = 0
     for partition in partitions:
@@ -68,10 +78,28 @@ def _refold_log(connection: Connection, refold: Refold, progress: Progress | Non
         page = eventlog.read_after(connection, refold.partition, refold.position, PAGE)
         for event in page:
             refold.take(event)
+        _compare_kept(connection, refold.partition, page)
         if progress is not None:
             progress(refold.position, total)
         if not page:
             return
+
+
+def _compare_kept(connection: Connection, partition: int, events: Sequence[RecordedEvent]) -> None:
+    """Hold the names and reasons beside the log to what the events commit to."""
+    tokens = [(event, token) for event in events for token in _tokens(event)]
+    broken = actors.broken_commitments(connection, partition, [token for _, token in tokens])
+    for event, token in tokens:
+        if token["ref"] in broken:
+            raise LedgerCorrupt(
+                f"partition {partition}, position {event.position}",
+                "the name or reason that is kept is not what the event commits to",
+            )
+
+
+def _tokens(event: RecordedEvent) -> list[Token]:
+    names = ("actor", "on_behalf_of", "reason")
+    return [event.facts[name] for name in names if name in event.facts]
 
 
 def _compare_current(connection: Connection, refold: Refold, current: CurrentPages) -> None:

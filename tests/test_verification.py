@@ -419,3 +419,31 @@ def test_a_current_row_from_nowhere_is_found(
         (stranger, sites[0]),
     )
     assert fault(ledger).startswith(f"site {stranger}, ")
+
+
+@pytest.mark.parametrize(
+    "cheating",
+    [
+        "UPDATE actors SET subject_id = 'somebody else'",
+        "UPDATE actors SET type = 'MEMBER'",
+        "UPDATE actors SET salt = sha256(salt)",
+        "UPDATE reasons SET text = 'another reason'",
+    ],
+)
+def test_a_kept_name_or_reason_that_was_changed_is_found(
+    ledger: Ledger, sites: tuple[UUID, UUID], cheat: Cheat, cheating: str
+) -> None:
+    """Whoever rewrites who acted, or why, beside the log is caught by the event's commitment."""
+    ledger.site(sites[0]).update({"createInvoice": True}, reason="the true reason")
+    assert cheat.execute(cheating.encode()).rowcount > 0
+    assert fault(ledger).endswith("is not what the event commits to")
+
+
+def test_an_erased_name_or_reason_is_no_fault(
+    ledger: Ledger, sites: tuple[UUID, UUID], cheat: Cheat
+) -> None:
+    """Erasing deletes what is kept beside the log and leaves the log whole."""
+    ledger.site(sites[0]).update({"createInvoice": True}, reason="to be forgotten")
+    cheat.execute("DELETE FROM actors")
+    cheat.execute("DELETE FROM reasons")
+    assert ledger.verify().fault is None
