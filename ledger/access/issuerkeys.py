@@ -117,6 +117,8 @@ def _signing_keys(document: Any) -> dict[str | None, jwt.PyJWK]:
     """The keys of a set that verify signatures; others, and those not understood, are passed over."""
     keys: dict[str | None, jwt.PyJWK] = {}
     for entry in document["keys"]:
+        if not isinstance(entry, dict):
+            raise TypeError("the key set holds what is no key")
         # A symmetric key in a public document proves nothing.
         if entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
             continue
