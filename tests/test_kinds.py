@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -265,4 +266,20 @@ def test_fields_declared_later_answer_their_default():
         "orderPlaced": False,
         "orderShipped": True,
         "pickupReady": True,
+    }
+
+
+def test_the_readmes_kind_is_declared_as_it_stands(source):
+    """The example of the README's section is a file that LEDGER_KINDS takes."""
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    section = re.search(
+        r"^## Declare your own kind.*?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    assert section
+    [block] = re.findall(r"^```py\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
+    load_kinds([source(block)])
+    kind = KINDS["example.shop.v1.loyalty_settings"]
+    assert kind.merge(kind.defaults(), {"tiers": {"gold": 500}})["tiers"] == {
+        "silver": 100,
+        "gold": 500,
     }
