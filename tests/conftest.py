@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import conninfo, errors, sql
@@ -81,6 +82,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run on this PostgreSQL server instead of the embedded one: the URL of a role that "
         "may create databases and roles",
     )
+
+
+# A busy machine is slow now and then; a slow example is no fault of the law that it tries.
+hypothesis.settings.register_profile("ledger", deadline=None)
+hypothesis.settings.load_profile("ledger")
 
 
 def pytest_configure() -> None:
