@@ -7,20 +7,16 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from http_server import served
 
 from ledger.assembly import Ledger
-from ledger.web import create_app
 
 HERE = Path(__file__).parent
 PATIENCE = 120
@@ -90,23 +86,6 @@ def _installed(config: pytest.Config) -> Path:
                 _do_without(f"npm install failed: {done.stderr.strip()}")
             (kept / "installed").touch()
     return kept
-
-
-@contextmanager
-def served(ledger: Any) -> Iterator[str]:
-    """The HTTP API of a ledger on a port of its own: its URL."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
-        config = uvicorn.Config(
-            create_app(ledger), log_config=None, access_log=False, timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from http_server import served
 from test_web_failures import FakeLedger
 
 from ledger import errors
-
-from .conftest import served
 
 MANAGE = "SCOPE.DC-STORES.MANAGE-ORDERS"
 READ = "SCOPE.DC-STORES.READ-ORDERS"
