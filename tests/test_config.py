@@ -52,6 +52,11 @@ def test_without_any_variable_the_defaults_hold(monkeypatch: pytest.MonkeyPatch)
         ("QUEUE_SIZE", "5", 5),
         ("WRITE_TIMEOUT", "0.5", 0.5),
         ("POOL_SIZE", "2", 2),
+        ("RATE_LIMIT", "0", 0),
+        ("OIDC_SITE_CLAIM", "https://shop.example/site", "https://shop.example/site"),
+        ("OIDC_IDENTITY_CLAIM", "kind", "kind"),
+        ("OIDC_SCOPE_CLAIM", "permissions", "permissions"),
+        ("OIDC_INSTANCE_CLAIM", "app", "app"),
     ],
 )
 def test_each_variable_is_read(
@@ -104,6 +109,9 @@ def test_an_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch, varia
         ("WRITE_TIMEOUT", "inf", "must be"),
         ("WRITE_TIMEOUT", "soon", "must be a valid number"),
         ("POOL_SIZE", "0", "must be greater than or equal to 1"),
+        ("RATE_LIMIT", "-1", "must be greater than or equal to 0"),
+        ("OIDC_ISSUER", "http://idp.example", "must be an https:// URL, or http:// on this"),
+        ("OIDC_AUDIENCE", "x", "must be given together with LEDGER_OIDC_ISSUER"),
     ],
 )
 def test_a_bad_value_is_named_with_what_was_expected(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import jwt
@@ -152,6 +153,110 @@ def test_an_apps_secret_is_known_by_its_hash_alone(directory, database):
         ).fetchone()
     assert app["secret_hash"] == hashlib.sha256(new.app_secret.encode()).digest()
     assert b"PRIVATE KEY" not in key["private_key"]
+
+
+def test_secrets_are_listed_by_their_prefixes(directory):
+    """The list has every secret's prefix and times, and nothing that opens a door."""
+    app = directory.create_app("Invoices", [MANAGE_ORDERS])
+    new = directory.rotate_secret(app.app_id, timedelta(hours=1))
+    old, current = directory.app_secrets(app.app_id)
+    assert app.app_secret.startswith(old.prefix + "_")
+    assert (current.prefix, current.expires_at, current.revoked_at) == (new.prefix, None, None)
+    assert old.revoked_at is None
+    assert timedelta(minutes=59) < old.expires_at - current.created_at <= timedelta(hours=1)
+    assert old in directory.app_secrets()
+    assert app.app_secret not in repr((app, old))
+    assert new.app_secret not in repr(new)
+
+
+def test_a_later_rotation_never_prolongs_an_overlap(directory):
+    """What was to end in an hour does not live for a day because of a second rotation."""
+    app = directory.create_app("Invoices", [MANAGE_ORDERS])
+    directory.rotate_secret(app.app_id, timedelta(hours=1))
+    ends = directory.app_secrets(app.app_id)[0].expires_at
+    directory.rotate_secret(app.app_id, timedelta(days=1))
+    assert directory.app_secrets(app.app_id)[0].expires_at == ends
+    directory.rotate_key(app.app_id, timedelta(hours=1))
+    until = directory.public_keys(app.app_id)[0].published_until
+    directory.rotate_key(app.app_id, timedelta(days=1))
+    assert directory.public_keys(app.app_id)[0].published_until == until
+
+
+def test_an_expired_secret_holds_no_longer(directory, owner_url):
+    """After its overlap the old secret is wrong, and the new one goes on."""
+    app = directory.create_app("Invoices", [MANAGE_ORDERS])
+    new = directory.rotate_secret(app.app_id, timedelta(hours=1))
+    assert directory.app_secret_holds(app.app_id, app.app_secret)
+    with Database(owner_url) as owner, owner.connection() as connection:
+        connection.execute(
+            """
+            UPDATE app_secrets SET expires_at = expires_at - interval '1 hour'
+            WHERE app_id = %s
+            """,
+            (app.app_id,),
+        )
+    assert not directory.app_secret_holds(app.app_id, app.app_secret)
+    assert directory.app_secret_holds(app.app_id, new.app_secret)
+
+
+def test_rotations_at_the_same_moment_leave_one_key_in_use(directory):
+    """Two operators rotate at once: each gets a secret that holds, and one key signs."""
+    app = directory.create_app("Invoices", [MANAGE_ORDERS])
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: directory.rotate_key(app.app_id), range(4)))
+    in_use = [key for key in directory.public_keys(app.app_id) if key.retired_at is None]
+    assert len(in_use) == 1
+    assert directory.signing_key(app.app_id).kid == in_use[0].kid
+    assert {key.kid for key in made} <= {key.kid for key in directory.public_keys(app.app_id)}
+
+
+@pytest.mark.parametrize("overlap", [timedelta(seconds=-1), timedelta(days=4000)])
+def test_an_overlap_has_bounds(directory, overlap):
+    """A negative one, and one of eleven years, are mistakes."""
+    app = directory.create_app("Invoices", [MANAGE_ORDERS])
+    for rotate in (directory.rotate_secret, directory.rotate_key):
+        with pytest.raises(InvalidInput, match="overlap"):
+            rotate(app.app_id, overlap)
+        with pytest.raises(NotFound):
+            rotate(uuid4())
+
+
+def test_revocations_name_what_ended_lately(directory):
+    """Ended installations and revoked secrets; an overlap that runs is no revocation."""
+    app, site = directory.create_app("Invoices", [MANAGE_ORDERS]), directory.create_site()
+    instance = directory.install(app.app_id, site.site_id)
+    directory.rotate_secret(app.app_id, timedelta(hours=1))
+    first, second = (secret.prefix for secret in directory.app_secrets(app.app_id))
+    before = directory.revocations(timedelta(hours=1))
+    assert instance.instance_id not in before.instances
+    assert not {first, second} & before.secrets
+    directory.uninstall(instance.instance_id)
+    directory.rotate_secret(app.app_id, timedelta(0))
+    after = directory.revocations(timedelta(hours=1))
+    assert instance.instance_id in after.instances
+    assert {first, second} <= after.secrets
+    assert directory.revocations(timedelta(0)).instances == frozenset()
+
+
+def test_what_servers_ask_every_few_seconds_is_asked_of_indexes(directory, database):
+    """The list of revocations does not read every installation that ever was."""
+    queries = {
+        "installations_ended": "SELECT instance_id FROM installations "
+        "WHERE uninstalled_at > clock_timestamp() - interval '4 hours'",
+        "app_secrets_revoked": "SELECT prefix FROM app_secrets "
+        "WHERE revoked_at > clock_timestamp() - interval '4 hours'",
+    }
+    with database.connection() as connection:
+        connection.execute("SET LOCAL enable_seqscan = off")
+        for index, query in queries.items():
+            rows = connection.execute("EXPLAIN " + query).fetchall()
+            assert index in str(rows)
+
+
+def test_the_ledger_has_one_id_for_ever(directory, database):
+    """Every server of this database issues tokens under the same name."""
+    assert directory.ledger_id() == Directory(database, directory._keyring).ledger_id()
+    assert UUID(directory.ledger_id())
 
 
 def test_an_app_is_made_once(directory):
