@@ -242,6 +242,19 @@ def test_a_token_ends_with_its_life(directory, issuer, access, app, instance):
     assert access.caller(young)
 
 
+def test_a_token_that_held_before_ends_all_the_same(directory, issuer, app, instance, monkeypatch):
+    """That it was verified once does not prolong its life; and memory holds no token."""
+    tokens = AccessTokens(KEYRING, issuer)
+    token = granted(Access(directory, tokens), app, instance)
+    assert tokens.read(token) is tokens.read(token)
+    assert token not in repr(tokens._verified)
+    old = forged(token, exp=int(time.time()) - 1)
+    assert tokens.read(old) is not tokens.read(old)
+    monkeypatch.setattr("ledger.access.tokens.CLOCKS_APART", 0)
+    with pytest.raises(Unauthenticated, match="expired"):
+        tokens.read(old)
+
+
 def test_another_site_is_refused_whether_it_exists_or_not(access, directory, token):
     """The token is fine and the site is not its own: 403's error, the same for every site."""
     refusals = set()

@@ -6,6 +6,7 @@ import functools
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.access import Access, AccessTokens, IssuerKeys, OutsideTokens
-from ledger.access.issuerkeys import ASKED_AT_MOST_EVERY, KEYS_FRESH, KEYS_KEPT
+from ledger.access.issuerkeys import ASKED_AT_MOST_EVERY, KEYS_FRESH, KEYS_KEPT, fetch_json
 from ledger.access.outside import CLOCKS_APART
 from ledger.config import load_config
 from ledger.database import Database
@@ -359,6 +360,32 @@ def test_a_provider_that_is_down_is_bridged_for_a_while(directory, provider):
     del provider.answers["/realm/keys"]
     clock.now += ASKED_AT_MOST_EVERY
     assert access.caller(token)
+
+
+def test_a_provider_that_hangs_holds_nobody_up(provider, monkeypatch):
+    """While one asks, known keys go on being used, and others are told to come again."""
+    monkeypatch.setattr("ledger.access.issuerkeys.TURN", 0.01)
+    clock, asked, answering = Clock(), threading.Event(), threading.Event()
+    hangs = False
+
+    def fetch(url):
+        if hangs:
+            asked.set()
+            answering.wait(30)
+        return fetch_json(url)
+
+    keys = IssuerKeys(provider.issuer, fetch=fetch, clock=clock)
+    assert keys.get("first")
+    hangs = True
+    clock.now += KEYS_FRESH
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(keys.get, "first")
+        assert asked.wait(30)
+        assert keys.get("first")
+        with pytest.raises(Unavailable, match="being fetched"):
+            keys.get("made up")
+        answering.set()
+        assert asking.result(30)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from http.client import HTTPException
@@ -25,6 +26,8 @@ ASKED_AT_MOST_EVERY = 30.0
 """Seconds between two fetches, also for tokens that name unknown keys."""
 PATIENCE = 5.0
 """Seconds that the provider gets to answer."""
+TURN = 0.5
+"""Seconds that others wait while one asks the provider."""
 LARGEST_DOCUMENT = 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -56,9 +59,7 @@ class IssuerKeys:
 
     def at_hand(self, kid: str | None) -> jwt.PyJWK | None:
         """The key if it is known and fresh; a token without ``kid`` means the only one."""
-        if self._fetched is None or self._clock() - self._fetched >= KEYS_FRESH:
-            return None
-        return self._known(kid)
+        return self._known(kid) if self._age() < KEYS_FRESH else None
 
     def get(self, kid: str | None) -> jwt.PyJWK | None:
         """The key, fetched where need be; None where the provider has no such key.
@@ -68,14 +69,25 @@ class IssuerKeys:
         key = self.at_hand(kid)
         if key is not None:
             return key
-        with self._asking:
-            if self.at_hand(kid) is None and self._may_ask():
-                self._refresh()
-        if self._fetched is None or self._clock() - self._fetched >= KEYS_KEPT:
+        usable = self._known(kid) if self._age() < KEYS_KEPT else None
+        # Whoever has a key that will do does not wait while another asks; nobody waits for long,
+        # so that a provider that hangs takes no threads from those who come with other credentials.
+        if self._asking.acquire(timeout=0 if usable else TURN):
+            try:
+                if self.at_hand(kid) is None and self._may_ask():
+                    self._refresh()
+            finally:
+                self._asking.release()
+        elif usable is None:
+            raise Unavailable("The keys of the identity provider are being fetched.")
+        if self._age() >= KEYS_KEPT:
             raise Unavailable(
                 "The keys of the identity provider cannot be fetched.", ASKED_AT_MOST_EVERY
             )
         return self._known(kid)
+
+    def _age(self) -> float:
+        return math.inf if self._fetched is None else self._clock() - self._fetched
 
     def _known(self, kid: str | None) -> jwt.PyJWK | None:
         if kid is None and len(self._keys) == 1:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
+from cachetools import LRUCache
 
 from ledger.access.jws import is_compact
 from ledger.directory import Client
@@ -22,6 +25,8 @@ PURPOSE = "access tokens"
 
 CLOCKS_APART = 5
 """Seconds by which the clocks of two servers may differ: one reads what another just issued."""
+
+REMEMBERED_TOKENS = 10_000
 
 _ALGORITHM = "HS256"
 _TYPE = "at+jwt"
@@ -58,6 +63,8 @@ class AccessTokens:
         self._key_id = keyring.key_id
         self._issuer = f"settings-ledger:{ledger_id}"
         self._clock = clock
+        self._verified: LRUCache[bytes, AccessToken] = LRUCache(REMEMBERED_TOKENS)
+        self._lock = Lock()
 
     def issue(self, client: Client) -> str:
         """A token for the installation that the client named."""
@@ -80,7 +87,20 @@ class AccessTokens:
         return TOKEN_PREFIX + jwt.encode(claims, self._key, _ALGORITHM, headers)
 
     def read(self, token: str) -> AccessToken:
-        """What a token of ours says. Raises Unauthenticated for everything else."""
+        """What a token of ours says. Raises Unauthenticated for everything else.
+
+        That a signature held is remembered (under the token's hash): it will not cease to.
+        """
+        fingerprint = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        with self._lock:
+            known = self._verified.get(fingerprint)
+        if known is None or known.expires_at <= time.time():
+            known = self._verify(token)
+            with self._lock:
+                self._verified[fingerprint] = known
+        return known
+
+    def _verify(self, token: str) -> AccessToken:
         bare = token.removeprefix(TOKEN_PREFIX)
         try:
             if not is_compact(bare):
