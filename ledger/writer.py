@@ -201,6 +201,7 @@ class Writer:
     ) -> None:
         """Answer the commands of the sites that the log took; the others run again, in order."""
         moved: set[UUID] = set()
+        replays: list[tuple[SettingsCommand, int]] = []
         if positions:
             self._doorbell.ring()
         for fold in folds:
@@ -214,11 +215,14 @@ class Writer:
                     place = positions.get((fold.originator_id, answer.version), answer.position)
                     command.succeed(placed(answer, place))
                 elif isinstance(answer, Replay):
-                    self._answer_again(command, answer.version)
+                    replays.append((command, answer.version))
                 else:
                     command.fail(answer)
         if moved:
             self._requeue([command for command in commands if command.originator_id in moved])
+        # Last, since it asks the database: whoever was recorded has the answer by now.
+        for command, version in replays:
+            self._answer_again(command, version)
 
     def _answer_again(self, command: SettingsCommand, version: int) -> None:
         """Answer a repeated request with what its first time gave."""
