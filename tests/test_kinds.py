@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ledger import kinds
@@ -243,6 +244,33 @@ def test_every_path_of_the_server_is_reserved():
         assert path in own or any(
             path == prefix or path.startswith(f"{prefix}/") for prefix in kinds.RESERVED_PATHS
         ), path
+
+
+async def test_a_kind_is_served_by_its_declaration_alone(source):
+    """Routes, scopes, validation and documentation of a new kind are there once it is loaded."""
+    from test_web_failures import FakeLedger
+
+    from ledger.web import create_app
+
+    manage = "SCOPE.DC-STORES.MANAGE-ORDERS"
+    load_kinds([source(LOYALTY.replace("SCOPE.EXAMPLE.MANAGE-LOYALTY", manage))])
+    app = create_app(FakeLedger())
+    assert set(app.openapi()["paths"]["/shop/v1/loyalty-settings"]) == {"get", "patch"}
+    transport = httpx.ASGITransport(app)
+    headers = {"Authorization": "key"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://ledger", headers=headers
+    ) as client:
+        got = await client.get("/shop/v1/loyalty-settings")
+        refused = await client.patch(
+            "/shop/v1/loyalty-settings", json={"loyaltySettings": {"tiers": {"gold": "1"}}}
+        )
+    assert got.json()["loyaltySettings"]["tiers"] == {"silver": 100}
+    [violation] = refused.json()["details"]["validationError"]["fieldViolations"]
+    assert (violation["field"], violation["violatedRule"]) == (
+        "loyaltySettings.tiers.gold",
+        "FORMAT",
+    )
 
 
 def test_fields_declared_later_answer_their_default():
