@@ -197,20 +197,29 @@ def resolve_reasons(
 
 
 def find_refs(
-    connection: Connection, subject_id: str, of_type: str | None, site_id: UUID | None
-) -> list[tuple[int, UUID]]:
-    """(partition, ref) of whoever has this id, of one type and on one site where named."""
+    connection: Connection, subject_id: str, of_type: str | None, partition: int, site_id: UUID
+) -> list[UUID]:
+    """What stands for whoever has this id, of one type where named, in a site's events."""
     rows = connection.execute(
         """
-        SELECT partition, ref FROM actors
-        WHERE subject_id = %(subject_id)s
+        SELECT ref FROM actors
+        WHERE partition = %(partition)s AND site_id = %(site_id)s AND subject_id = %(subject_id)s
           AND (%(type)s::text IS NULL OR type = %(type)s)
-          AND (%(site_id)s::uuid IS NULL OR site_id = %(site_id)s)
-        ORDER BY partition, ref
+        ORDER BY ref
         """,
-        {"subject_id": subject_id, "type": of_type, "site_id": site_id},
+        {"partition": partition, "site_id": site_id, "subject_id": subject_id, "type": of_type},
     )
-    return [(row["partition"], row["ref"]) for row in rows]
+    return [row["ref"] for row in rows]
+
+
+def is_known(connection: Connection, subject_id: str, of_type: str | None) -> bool:
+    """Whether anybody has this id, of one type where named, and was not erased."""
+    row = connection.execute(
+        "SELECT FROM actors WHERE subject_id = %(subject_id)s "
+        "AND (%(type)s::text IS NULL OR type = %(type)s) LIMIT 1",
+        {"subject_id": subject_id, "type": of_type},
+    ).fetchone()
+    return row is not None
 
 
 def named(by: Identity | str) -> tuple[str, str | None]:

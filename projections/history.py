@@ -132,7 +132,7 @@ class SettingsHistoryTable:
         """See HistoryTable."""
         wanted = {"partition": partition, "originator_id": originator_id, "version": version}
         rows = connection.execute(LAST_VERSIONS, {**wanted, "fields": list(fields)}).fetchall()
-        versions = list({row["version"] for row in rows})
+        versions = sorted({row["version"] for row in rows})
         found = _rows(connection, BY_VERSIONS, **wanted, versions=versions)
         by_version = {change.version: change for change in found}
         return {row["field"]: by_version[row["version"]] for row in rows}
@@ -231,5 +231,4 @@ def _field_rows(changes: Iterable[RecordedChange]) -> Iterator[tuple[Any, ...]]:
             )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

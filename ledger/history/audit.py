@@ -17,7 +17,7 @@ from ledger.history.horizon import Horizon
 from ledger.history.moments import Time, check_order, parse_since, parse_until
 from ledger.history.pages import Page, check_limit, fingerprint, read_cursor, write_cursor
 from ledger.history.replay import Selection
-from ledger.history.sites import Sites, kinds_of, originators_of
+from ledger.history.sites import Sites, kinds_of, originators_of, sites_of
 from ledger.history.table import ABSENT, AuditQuestion, Place
 from ledger.identity import Identity
 from ledger.kinds import KINDS
@@ -57,7 +57,7 @@ class Audit:
         naming the option, NotFound for a site or kind.
         """
         check_limit(limit)
-        named, wanted = kinds_of(kinds), None if sites is None else list(sites)
+        named, wanted = kinds_of(kinds), sites_of(sites)
         fqdns = None if named is None else sorted(kind.fqdn for kind in named)
         asked = fingerprint(by, field, value, since, until, origin, text, fqdns, wanted)
         partitions = self._sites.partitions()
@@ -75,7 +75,8 @@ class Audit:
             before=before,
             since=oldest,
             until=newest,
-            refs=None if by is None else self._refs(by),
+            subject=None if by is None else self._subject(by),
+            sites=wanted,
             originators=originators_of(self._sites, wanted, named),
             kinds=fqdns,
             field=field,
@@ -128,12 +129,12 @@ class Audit:
         question = replace(question, before=Place(last.recorded_at, last.partition, last.position))
         return Page(changes, write_cursor(asked, _place(question)))
 
-    def _refs(self, by: Identity | str) -> list[tuple[int, UUID]]:
+    def _subject(self, by: Identity | str) -> tuple[str, str | None]:
+        subject = actors.named(by)
         with self._horizon.database.connection() as connection:
-            refs = actors.find_refs(connection, *actors.named(by), None)
-        if not refs:
-            raise InvalidInput("by", f"nobody with the id {actors.named(by)[0]} has acted here")
-        return refs
+            if not actors.is_known(connection, *subject):
+                raise InvalidInput("by", f"nobody with the id {subject[0]} has acted here")
+        return subject
 
 
 def _filled(text: str | None, option: str) -> str | None:

@@ -49,7 +49,7 @@ class SiteLookup:
         if not isinstance(when, int):
             moment = parse_when(when, option, self.horizon.now())
         if isinstance(moment, int):
-            return self._row_of_version(parse_version(moment, option), option)
+            return self._row_of_version(parse_version(moment, option))
         assert not isinstance(moment, str)
         [head] = self.horizon.reach([self.partition], moment).values()
         row = self.first_row(time=moment, position=head)
@@ -98,11 +98,14 @@ class SiteLookup:
         changes = self.changes(question)
         if limit is None or len(changes) <= limit:
             return Page(changes)
-        last = changes[limit - 1].version
-        newest_first = question.newest_first
-        first = question.from_version if newest_first else last + 1
-        upto = last - 1 if newest_first else question.to_version
-        return Page(changes[:limit], write_cursor(asked, {"first": first, "last": upto}))
+        last = changes[limit - 1]
+        place: dict[str, Any] = {"first": question.from_version, "last": question.to_version}
+        stamp = timestamps.stored(last.timestamp)
+        if question.newest_first:
+            place |= {"last": last.version - 1, "until": stamp}
+        else:
+            place |= {"first": last.version + 1, "since": stamp}
+        return Page(changes[:limit], write_cursor(asked, place))
 
     def changes(self, question: SiteQuestion) -> list[Change]:
         """What was asked for, with the names that are still kept."""
@@ -122,16 +125,16 @@ class SiteLookup:
     def refs(self, by: Identity | str) -> list[UUID]:
         """What stands for somebody in this site's changes. Raises InvalidInput for nobody."""
         with self.horizon.database.connection() as connection:
-            refs = actors.find_refs(connection, *actors.named(by), self.site_id)
+            refs = actors.find_refs(connection, *actors.named(by), self.partition, self.site_id)
         if not refs:
             raise InvalidInput("by", f"nobody with the id {actors.named(by)[0]} has acted here")
-        return [ref for _, ref in refs]
+        return refs
 
-    def _row_of_version(self, version: int, option: str) -> RecordedChange:
+    def _row_of_version(self, version: int) -> RecordedChange:
         row = self.first_row(version=version)
         if row is None or row.version != version:
             self.horizon.reach([self.partition])
             row = self.first_row(version=version)
         if row is None or row.version != version:
-            raise NotFound(option if option == "version" else f"{option}: version", version)
+            raise NotFound("version", version)
         return row

@@ -15,7 +15,7 @@ from ledger.history.changes import Change, name_changes
 from ledger.history.horizon import Horizon
 from ledger.history.moments import Time, check_order, parse_since, parse_until
 from ledger.history.rows import RecordedChange
-from ledger.history.sites import Sites, kinds_of, originators_of
+from ledger.history.sites import Sites, kinds_of, originators_of, sites_of
 from ledger.settings import SettingsKind
 
 PAGE = 500
@@ -77,7 +77,7 @@ class Selection:
         newest = None if until is None else parse_until(until, "until", now)
         check_order(oldest, newest)
         named = kinds_of(kinds)
-        originators = originators_of(known, sites, named)
+        originators = originators_of(known, sites_of(sites), named)
         partitions = known.partitions()
         if originators is not None:
             partitions = sorted({partition for partition, _ in originators})

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -64,7 +65,7 @@ class RecordedChange:
             position=event.position,
             originator_id=event.originator_id,
             version=event.originator_version,
-            site_id=UUID(facts["site_id"]),
+            site_id=_uuid(facts["site_id"]),
             kind=facts["kind"],
             recorded_at=timestamps.parse(facts["timestamp"]),
             event_id=UUID(facts["event_id"]),
@@ -102,8 +103,14 @@ def touched(paths: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+@lru_cache(maxsize=50_000)
+def _uuid(text: str) -> UUID:
+    """The same sites and the same people come again and again."""
+    return UUID(text)
+
+
 def _ref(token: dict[str, str]) -> UUID | None:
-    return UUID(token["ref"]) if "ref" in token else None
+    return _uuid(token["ref"]) if "ref" in token else None
 
 
 def _json(value: Any) -> str:

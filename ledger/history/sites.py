@@ -41,16 +41,21 @@ def kinds_of(kinds: Iterable[SettingsKind | str] | None) -> list[SettingsKind] |
     return [kind_named(kind) if isinstance(kind, str) else kind for kind in kinds]
 
 
+def sites_of(sites: Iterable[UUID | str] | None) -> list[UUID] | None:
+    """The ids of the sites named, None for any. Raises InvalidInput for what is none."""
+    return None if sites is None else sorted({_site_id(site) for site in sites})
+
+
 def originators_of(
-    known: Sites, sites: Iterable[UUID | str] | None, kinds: Sequence[SettingsKind] | None
+    known: Sites, sites: Iterable[UUID] | None, kinds: Sequence[SettingsKind] | None
 ) -> list[tuple[int, UUID]] | None:
     """(partition, originator) of the sites' settings, None for any site.
 
-    Raises NotFound for an unknown site, InvalidInput for what is no site's id.
+    Raises NotFound for an unknown site.
     """
     if sites is None:
         return None
-    found = [known.site(_site_id(site)) for site in sites]
+    found = [known.site(site) for site in sites]
     return sorted(
         {
             (site.partition, originator_id(site.site_id, kind.fqdn))

@@ -24,7 +24,11 @@ ABSENT = Absent.ABSENT
 
 @dataclass(frozen=True, slots=True)
 class SiteQuestion:
-    """Changes of one site: versions between two, inclusive; ``refs`` are who did them, or for whom."""
+    """Changes of one site: versions between two, inclusive; ``refs`` are who did them, or for whom.
+
+    ``since`` and ``until`` say nothing that the versions do not say; they are what an index of
+    who did what is ordered by.
+    """
 
     partition: int
     originator_id: UUID
@@ -34,6 +38,8 @@ class SiteQuestion:
     newest_first: bool = True
     field: str | None = None
     refs: Sequence[UUID] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,10 @@ class Place:
 class AuditQuestion:
     """Changes of many sites, newest first, none behind ``heads`` ({partition: position}).
 
-    ``before`` is the last one already seen. ``refs`` are (partition, ref) of who did them, or for
-    whom; ``originators`` are (partition, originator). ``origin`` also matches what begins with
-    it and a colon; ``value`` is what a field was set to; ``text`` is part of the reason.
+    ``before`` is the last one already seen. ``subject`` is (id, type or None) of who did them, or
+    for whom. ``sites`` go with their ``originators``, (partition, originator). ``origin`` also
+    matches what begins with it and a colon; ``value`` is what a field was set to; ``text`` is
+    part of the reason.
     """
 
     heads: dict[int, int]
@@ -59,7 +66,8 @@ class AuditQuestion:
     before: Place | None = None
     since: datetime | None = None
     until: datetime | None = None
-    refs: Sequence[tuple[int, UUID]] | None = None
+    subject: tuple[str, str | None] | None = None
+    sites: Sequence[UUID] | None = None
     originators: Sequence[tuple[int, UUID]] | None = None
     kinds: Sequence[str] | None = None
     field: str | None = None

@@ -36,13 +36,6 @@ class Undone:
         """Whether all that could be undone was changed since."""
         return bool(self.conflicts) and not self.patch
 
-    def with_versions(self, versions: Mapping[str, int]) -> Undone:
-        """The same, each conflict with the version that changed the field last."""
-        conflicts = {
-            path: {**ends, "version": versions[path]} for path, ends in self.conflicts.items()
-        }
-        return replace(self, conflicts=conflicts)
-
     def json(self) -> dict[str, Any]:
         """``{"version", "changes"}``, and ``"conflicts"`` where there are some."""
         told: dict[str, Any] = {"version": self.version, "changes": self.changes}
@@ -58,28 +51,25 @@ def plan_restore(kind: SettingsKind, standing: RecordedChange, target: RecordedC
     return _plan(kind, standing, target.settings)
 
 
-def plan_revert(kind: SettingsKind, standing: RecordedChange, change: RecordedChange) -> Undone:
-    """The patch that undoes ``change``, of the fields that still have what it gave them."""
+def plan_revert(
+    kind: SettingsKind, standing: RecordedChange, change: RecordedChange, last: Mapping[str, int]
+) -> Undone:
+    """The patch that undoes ``change``, of the fields that nobody changed since.
+
+    ``last`` gives for each of its fields the version that changed it last.
+    """
     values = {path: ends["to"] for path, ends in changes_between({}, standing.settings).items()}
     wanted: dict[str, dict[str, Any]] = {}
     conflicts: dict[str, dict[str, Any]] = {}
     for path, ends in change.changes.items():
-        if _same(values, path, ends, "from"):
-            continue
-        if _same(values, path, ends, "to"):
+        if last[path] == change.version:
             wanted[path] = ends
-        else:
-            expected = {"expected": ends["to"]} if "to" in ends else {}
-            found = {"found": values[path]} if path in values else {}
-            conflicts[path] = expected | found
+            continue
+        expected = {"expected": ends["to"]} if "to" in ends else {}
+        found = {"found": values[path]} if path in values else {}
+        conflicts[path] = {**expected, **found, "version": last[path]}
     before = apply_changes(standing.settings, wanted, back=True)
     return replace(_plan(kind, standing, before), conflicts=conflicts)
-
-
-def _same(values: Mapping[str, Any], path: str, ends: Mapping[str, Any], end: str) -> bool:
-    if path not in values or end not in ends:
-        return path not in values and end not in ends
-    return same_value(values[path], ends[end])
 
 
 def _plan(kind: SettingsKind, standing: RecordedChange, wanted: Mapping[str, Any]) -> Undone:
