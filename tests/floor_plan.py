@@ -123,6 +123,9 @@ OWNERS: dict[str, set[str]] = {
     "delivery_cursors": {"publisher"},
     "delivery_lanes": {"publisher"},
     "dead_letters": {"publisher"},
+    "delivery_policies": {"publisher"},
+    "delivery_pauses": {"publisher"},
+    "delivery_replays": {"publisher"},
 }
 
 # embedded hands its own on, cleaned, to the server that it starts.

@@ -23,11 +23,13 @@ class Arrival:
     headers: dict[str, str]
     data: str
     event: dict[str, Any]
+    skipped: int = 0
 
     @classmethod
     def of(cls, body: str, headers: dict[str, str]) -> Arrival:
-        data = jwt.decode(body, options={"verify_signature": False})["data"]
-        return cls(body, headers, data, json.loads(json.loads(data)["data"]))
+        claims = jwt.decode(body, options={"verify_signature": False})
+        data, skipped = claims["data"], claims.get("skippedVersions", 0)
+        return cls(body, headers, data, json.loads(json.loads(data)["data"]), skipped)
 
     @property
     def id(self) -> str:
@@ -50,6 +52,7 @@ class Receiver:
 
     def __init__(self, answer: Answer = lambda _: 200) -> None:
         self.answer = answer
+        self.reply_headers: dict[str, str] = {}
         self.arrivals: list[Arrival] = []
         self.acknowledged: list[Arrival] = []
         self._changed = asyncio.Condition()
@@ -78,7 +81,7 @@ class Receiver:
         if status == 200:
             self.acknowledged.append(arrival)
             await self._tell()
-        return web.Response(status=status)
+        return web.Response(status=status, headers=self.reply_headers)
 
     async def _tell(self) -> None:
         async with self._changed:

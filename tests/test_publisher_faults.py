@@ -19,6 +19,7 @@ from receivers import PATIENCE, Arrival, Receiver
 
 from ledger.assembly import Ledger
 from ledger.doorbell import Listener
+from ledger.errors import DatabaseUnavailable
 from ledger.publisher import Publisher, PublisherThread
 
 PROCESS = Path(__file__).with_name("publisher_process.py")
@@ -147,7 +148,7 @@ async def test_nothing_is_lost_while_every_connection_is_terminated_again_and_ag
         async with running(world.publisher(poll_interval=0.02)):
             for _ in range(10):
                 for site in sites:
-                    await asyncio.to_thread(flip, site)
+                    await asyncio.to_thread(_flip_again, site)
                 _terminate_publishers(database)
             await receiver.until(lambda it: len(_known(it.acknowledged)) == 40)
     _assert_first_sent_in_order(receiver.arrivals)
@@ -234,6 +235,15 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 — nothing here to await
             await asyncio.sleep(0)
+
+
+def _flip_again(site: Any) -> None:
+    """Flip, with patience for a connection that was terminated under the reading of settings."""
+    while True:
+        try:
+            return flip(site)
+        except DatabaseUnavailable:
+            continue
 
 
 def _known(arrivals: list[Arrival]) -> set[tuple[str, int]]:

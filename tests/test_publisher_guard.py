@@ -18,6 +18,7 @@ from ledger.publisher import check_url, deliver
 from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.deliver import Courier, Outcome
 from ledger.publisher.guard import Guard, GuardedResolver, ReceiverRefused
+from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.sign import KeyRack
 
@@ -172,8 +173,9 @@ async def attempt(url: str, seconds: float = 0.2) -> Outcome:
     """One attempt with that timeout."""
     blocking = BlockingCalls()
     try:
-        async with Courier(KeyRack(Keys()), Policy(timeout=seconds), LOOPBACK, blocking) as courier:
-            return await courier.attempt(APP, url, "{}")
+        async with Courier(KeyRack(Keys()), LOOPBACK, blocking) as courier:
+            letter = Letter(1, APP, 2, APP, "id", "{}")
+            return await courier.attempt(APP, url, letter, Policy(timeout=seconds))
     finally:
         blocking.close()
 

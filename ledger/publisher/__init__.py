@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from ledger.publisher.guard import check_url
-from ledger.publisher.policy import ORDERED_DELAYS
+from ledger.publisher.operator import DeliveryOperator
+from ledger.publisher.policy import ORDERED_DELAYS, Choices
 from ledger.publisher.publisher import Publisher
 from ledger.publisher.thread import PublisherThread
 
-__all__ = ["ORDERED_DELAYS", "Publisher", "PublisherThread", "check_url"]
+__all__ = [
+    "ORDERED_DELAYS",
+    "Choices",
+    "DeliveryOperator",
+    "Publisher",
+    "PublisherThread",
+    "check_url",
+]

@@ -1,8 +1,9 @@
-"""Requests in flight: made while the publisher may, counted so that it can end cleanly."""
+"""Requests in flight: made while the feed may, counted so that it can end cleanly."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -10,7 +11,7 @@ from ledger.errors import LedgerError
 from ledger.publisher.deliver import Courier, Outcome
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
-from ledger.publisher.state import Span
+from ledger.publisher.spans import Span
 
 log = structlog.get_logger(__name__)
 
@@ -21,19 +22,35 @@ RECOVERY_PAUSE = 1.0
 class Slots:
     """How many requests a subscription may have in flight: live ones, and retries apart from them.
 
-    Kept apart so that sites that hang on every retry never hold up the others.
+    Kept apart so that sites that hang on every retry never hold up the others. Both share the
+    limit of attempts per second.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.live = asyncio.Semaphore(policy.in_flight)
         self.retries = asyncio.Semaphore(policy.retries_in_flight)
+        self._interval = 1 / policy.per_second if policy.per_second else 0.0
+        self._next = 0.0
+
+    async def pace(self) -> None:
+        """Wait for one's turn, where there is a limit per second."""
+        if self._interval:
+            now = asyncio.get_running_loop().time()
+            self._next = max(now, self._next + self._interval)
+            await asyncio.sleep(self._next - now)
 
 
 class Attempts:
-    """Makes attempts until it is closed."""
+    """Makes a feed's attempts until it is closed."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(
+        self, courier: Courier, policy: Policy, slots: Slots, changed: Callable[[], None]
+    ) -> None:
+        self.gone: str | None = None
         self._courier = courier
+        self._policy = policy
+        self._slots = slots
+        self._changed = changed
         self._closed = False
         self._in_flight = 0
         self._none_in_flight = asyncio.Event()
@@ -42,24 +59,39 @@ class Attempts:
     async def make(self, span: Span, letter: Letter) -> Outcome:
         """One attempt. Trouble of our own is waited out and never counted as the receiver's.
 
-        Once closed, nothing is sent any more: the task that asks is cancelled.
+        Once closed, nothing is sent any more: the task that asks is cancelled. So it is where
+        the receiver says that it is gone; ``gone`` then says so.
         """
         while True:
+            await self._slots.pace()
             if self._closed:
                 raise asyncio.CancelledError
             try:
-                return await self._counted(span, letter)
+                outcome = await self._counted(span, letter)
             except LedgerError as error:
                 log.warning(
                     "publisher waits", subscription=str(span.subscription_id), problem=str(error)
                 )
                 await asyncio.sleep(RECOVERY_PAUSE)
+                continue
+            if outcome.gone:
+                self.gone = outcome.problem
+                self._closed = True
+                self._changed()
+                raise asyncio.CancelledError
+            return outcome
 
     async def _counted(self, span: Span, letter: Letter) -> Outcome:
         self._in_flight += 1
         self._none_in_flight.clear()
         try:
-            return await self._courier.attempt(span.app_id, span.url, letter.data)
+            return await self._courier.attempt(
+                span.app_id,
+                span.url,
+                letter,
+                self._policy,
+                replay=span.feed_id if span.replay else None,
+            )
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:

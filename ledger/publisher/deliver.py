@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -22,6 +26,7 @@ from ledger.publisher.guard import (
     Network,
     ReceiverRefused,
 )
+from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.sign import KeyRack
 
@@ -32,19 +37,34 @@ LARGEST_REPLY = 64 * 1024
 # hardly ever used in the moment in which the receiver closes it.
 _KEEP_ALIVE = 3.0
 
+REPLAY_HEADER = "X-Ledger-Replay"
+"""Marks what was sent before: the replay's id."""
+
 _HEADERS = {"Content-Type": "text/plain", "User-Agent": "settings-ledger"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt came to: received where ``problem`` is None."""
+    """What an attempt came to: received where ``problem`` is None.
+
+    ``status`` is the answer's where there was one; ``retry_after`` the seconds that it asks to
+    wait; ``seconds`` how long the attempt took.
+    """
 
     problem: str | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    seconds: float = 0.0
 
     @property
     def received(self) -> bool:
         """Whether the receiver has the event for sure."""
         return self.problem is None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the receiver says that it will never want anything any more."""
+        return self.status == HTTPStatus.GONE
 
 
 class Courier:
@@ -58,12 +78,10 @@ class Courier:
     def __init__(
         self,
         keys: KeyRack,
-        policy: Policy,
         allowed_networks: Iterable[Network],
         blocking: BlockingCalls,
     ) -> None:
         self._keys = keys
-        self._policy = policy
         self._guard = Guard(allowed_networks)
         self._blocking = blocking
 
@@ -91,37 +109,61 @@ class Courier:
         )
         return aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=self._policy.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept-Encoding",),
             auto_decompress=False,
             trust_env=False,
         )
 
-    async def attempt(self, app_id: UUID, url: str, data: str) -> Outcome:
-        """POST ``data``, signed now with the app's key. What the receiver does never raises.
+    async def attempt(
+        self,
+        app_id: UUID,
+        url: str,
+        letter: Letter,
+        policy: Policy,
+        *,
+        replay: UUID | None = None,
+    ) -> Outcome:
+        """POST the letter, signed with the app's key. What the receiver does never raises.
 
         Raises LedgerError for trouble of our own, such as no database to fetch the key from.
         """
         key = self._keys.remembered(app_id)
         if key is None:
             key = await self._blocking.run(self._keys.fetch, app_id)
-        body = key.sign(data).encode("ascii")
+        body = key.sign(letter.data, letter.skipped).encode("ascii")
+        headers = dict(_HEADERS)
+        if replay is not None:
+            headers[REPLAY_HEADER] = str(replay)
+        began = time.monotonic()
         try:
-            return await self._post(url, body)
+            outcome = await self._post(url, body, headers, policy)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome(_problem(error, self._policy.timeout))
+            outcome = Outcome(_problem(error, policy.timeout))
+        return replace(outcome, seconds=time.monotonic() - began)
 
-    async def _post(self, url: str, body: bytes) -> Outcome:
+    async def _post(
+        self, url: str, body: bytes, headers: Mapping[str, str], policy: Policy
+    ) -> Outcome:
         session = self._sessions.get(urlsplit(url).scheme)
         if session is None:
             return Outcome("the URL is neither http:// nor https://")
-        async with session.post(url, data=body, headers=_HEADERS, allow_redirects=False) as reply:
+        async with session.post(
+            url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=policy.timeout),
+        ) as reply:
             await _drain(reply)
-        if self._policy.received(reply.status):
-            return Outcome()
+        if policy.received(reply.status):
+            return Outcome(status=reply.status)
         redirected = "; redirects are not followed" if 300 <= reply.status < 400 else ""
-        return Outcome(f"answered {reply.status} instead of 200{redirected}")
+        return Outcome(
+            f"answered {reply.status} instead of 200{redirected}",
+            reply.status,
+            _retry_after(reply.headers),
+        )
 
 
 async def _drain(reply: aiohttp.ClientResponse) -> None:
@@ -132,6 +174,22 @@ async def _drain(reply: aiohttp.ClientResponse) -> None:
         if size > LARGEST_REPLY:
             reply.close()
             return
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a Retry-After asks for (RFC 9110, 10.2.3); None where it makes no sense.
+
+    A date is compared with the reply's own, so that neither clock need be right.
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked[:9])
+    try:
+        until = parsedate_to_datetime(asked)
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _problem(error: BaseException, timeout: float) -> str:

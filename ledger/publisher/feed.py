@@ -9,10 +9,12 @@ from uuid import UUID
 
 import structlog
 
-from ledger.publisher.attempts import RECOVERY_PAUSE, Slots
-from ledger.publisher.lanes import Lane, Lanes, Tools
+from ledger.publisher.attempts import RECOVERY_PAUSE, Attempts, Slots
+from ledger.publisher.lanes import Desk, Lane, Lanes, Tools
 from ledger.publisher.letters import Letter, Reading
-from ledger.publisher.state import Checkpoint, Span, WaitingSite
+from ledger.publisher.policy import Policy
+from ledger.publisher.spans import Span
+from ledger.publisher.state import Progress, WaitingSite
 from ledger.publisher.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -36,22 +38,35 @@ class Feed:
     """
 
     def __init__(
-        self, span: Span, waiting: Iterable[WaitingSite], slots: Slots, tools: Tools
+        self,
+        span: Span,
+        waiting: Iterable[WaitingSite],
+        policy: Policy,
+        slots: Slots,
+        tools: Tools,
     ) -> None:
-        self.span = span
         self.stopped = False
+        self._epoch = span.epoch
         self._tools = tools
-        self._slots = slots
         self._tasks = Tasks()
-        self._lanes = Lanes(span, slots, tools, self._tasks)
+        self._attempts = Attempts(tools.courier, policy, slots, tools.changed)
+        self._desk = Desk(span, policy, slots, self._attempts, tools, self._tasks)
+        self._lanes = Lanes(self._desk)
         self._queues: dict[UUID, deque[Letter]] = {}
         self._window: OrderedDict[int, None] = OrderedDict()
-        self._read_to = self._written = span.position
+        self._read_to = span.position
+        self._written = (span.position, tuple(span.beyond))
         self._received = 0
+        self._told_gone = False
         self._wake = asyncio.Event()
         for site in waiting:
             self._lanes.restore(site)
         self._tasks.spawn(self._run())
+
+    @property
+    def span(self) -> Span:
+        """The latest word on the subscription."""
+        return self._desk.span
 
     @property
     def cursor(self) -> int:
@@ -69,29 +84,69 @@ class Feed:
         return len(self._lanes)
 
     @property
+    def pending_sites(self) -> int:
+        """How many sites have something in the window."""
+        return len(self._queues)
+
+    @property
     def quiet(self) -> bool:
         """Whether there is nothing to do before time passes or the log grows."""
-        read = self.stopped or self._read_to >= self.span.target
-        return read and not self._window and self._lanes.quiet
+        if self._attempts.gone is not None:
+            return True
+        return self._read_all and not self._window and self._lanes.quiet
+
+    @property
+    def _read_all(self) -> bool:
+        return self.stopped or self._read_to >= self.span.target
+
+    @property
+    def beyond(self) -> list[int]:
+        """The stretches after the cursor that are done with: first and last of each."""
+        stretches: list[int] = []
+        first = self.cursor + 1
+        for position in [*self._window, self._read_to + 1]:
+            if position > first:
+                stretches += [first, position - 1]
+            first = position + 1
+        return stretches
+
+    def stands(self, span: Span) -> bool:
+        """Whether this feed may go on as it began: its own, not paused, served the same way."""
+        return span.epoch == self._epoch and not span.paused and span.choices == self.span.choices
 
     def update(self, span: Span) -> None:
         """Take note of how the log, or the subscription, has moved on."""
-        self.span = span
-        self._lanes.update(span)
+        self._desk.span = span
+        if span.deleted:
+            self._lanes.end()
         self._wake.set()
 
-    def collect(self, checkpoint: Checkpoint) -> None:
-        """Add what changed since the last time. Cursor and lanes are of one moment."""
-        self._lanes.collect(checkpoint)
-        checkpoint.received += self._received + self._lanes.received
-        checkpoint.failed += self._lanes.failed
-        self._received = self._lanes.received = self._lanes.failed = 0
-        if self.cursor != self._written:
-            self._written = self.cursor
-            checkpoint.cursors.append((self.span.key, self._written))
+    def collect(self) -> Progress:
+        """What changed since the last time. Cursor and lanes are of one moment."""
+        progress = Progress(self.span.key, self._epoch, received=self._received)
+        self._received = 0
+        self._lanes.collect(progress)
+        standing = (self.cursor, tuple(self.beyond))
+        if standing != self._written:
+            self._written = standing
+            progress.cursor, progress.beyond = standing
+        if self._attempts.gone is not None and not self._told_gone:
+            self._told_gone = True
+            progress.pause = (
+                self.span.subscription_id,
+                f"the receiver {self._attempts.gone}: it is gone for good",
+            )
+        over = self.span.replay and self.cursor == self.span.until_position
+        progress.finished = over and not len(self._lanes)
+        return progress
+
+    async def retire(self, grace: float) -> None:
+        """Send nothing more; requests in flight get ``grace`` seconds and are recorded."""
+        await self._attempts.close(grace)
 
     async def close(self) -> None:
         """Stop at once; what is not recorded yet is done again by the next run."""
+        await self._attempts.close(0)
         await self._tasks.cancel()
 
     async def _run(self) -> None:
@@ -144,19 +199,25 @@ class Feed:
         """Deliver a site's letters one after the other until there are none, or one fails."""
         while queue:
             letter = queue[0]
-            async with self._slots.live:
-                outcome = await self._tools.attempts.make(self.span, letter)
+            async with self._desk.slots.live:
+                outcome = await self._attempts.make(self.span, letter)
             lane = self._lanes.get(originator_id)
+            if lane is None and not outcome.received and not self._desk.policy.holds_back:
+                self._lanes.set_aside(letter, outcome)
+                self._done(queue.popleft())
+                continue
             if lane is not None or not outcome.received:
                 lane = lane or self._open_lane(originator_id, queue)
                 self._lanes.settle(lane, letter, outcome)
                 return
-            queue.popleft()
-            self._window.pop(letter.position)
             self._received += 1
-            self._wake.set()
-            self._tools.changed()
+            self._done(queue.popleft())
         del self._queues[originator_id]
+
+    def _done(self, letter: Letter) -> None:
+        self._window.pop(letter.position)
+        self._wake.set()
+        self._tools.changed()
 
     def _open_lane(self, originator_id: UUID, queue: deque[Letter]) -> Lane:
         """Move a site out of the window; its attempt under way, if any, is settled afterwards."""

@@ -11,10 +11,11 @@ import structlog
 
 from ledger.publisher.attempts import RECOVERY_PAUSE, Attempts, Slots
 from ledger.publisher.blocking import BlockingCalls
-from ledger.publisher.deliver import Outcome
-from ledger.publisher.letters import Letter, LetterReader
+from ledger.publisher.deliver import Courier, Outcome
+from ledger.publisher.letters import Letter, LetterReader, Reading
 from ledger.publisher.policy import Policy
-from ledger.publisher.state import Checkpoint, DeadLetter, FeedKey, Span, WaitingSite
+from ledger.publisher.spans import Span
+from ledger.publisher.state import DeadLetter, Progress, WaitingSite
 from ledger.publisher.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -22,16 +23,30 @@ log = structlog.get_logger(__name__)
 CATCH_UP = 32
 """Versions that a lane reads at once when its receiver answers again."""
 
+LaneKey = tuple[UUID, int]
+"""An originator, and the one version that the lane retries alone, or 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What every feed of a publisher works with."""
 
     reader: LetterReader
-    attempts: Attempts
-    policy: Policy
+    courier: Courier
     blocking: BlockingCalls
     changed: Callable[[], None]
+
+
+@dataclass(slots=True)
+class Desk:
+    """What a feed and its lanes share; ``span`` is the latest word on the subscription."""
+
+    span: Span
+    policy: Policy
+    slots: Slots
+    attempts: Attempts
+    tools: Tools
+    tasks: Tasks
 
 
 class Lane:
@@ -39,10 +54,15 @@ class Lane:
 
     ``behind_until`` is the last position that the feed passed over because of this lane.
     ``due`` is on the event loop's monotonic clock; ``busy`` while a request may be in flight.
+    One that is ``alone`` retries its one version and holds up nothing.
     """
 
-    def __init__(self, originator_id: UUID, version: int, behind_until: int) -> None:
+    def __init__(
+        self, originator_id: UUID, version: int, behind_until: int, *, alone: bool = False
+    ) -> None:
+        self.key: LaneKey = (originator_id, version if alone else 0)
         self.originator_id = originator_id
+        self.alone = alone
         self.version = version
         self.behind_until = behind_until
         self.failures = 0
@@ -67,23 +87,20 @@ class Lane:
 class Lanes:
     """The lanes of one feed."""
 
-    def __init__(self, span: Span, slots: Slots, tools: Tools, tasks: Tasks) -> None:
-        self.span = span
+    def __init__(self, desk: Desk) -> None:
         self.received = 0
         self.failed = 0
-        self._slots = slots
-        self._tools = tools
-        self._tasks = tasks
-        self._lanes: dict[UUID, Lane] = {}
-        self._dirty: set[UUID] = set()
+        self._desk = desk
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._dirty: set[LaneKey] = set()
         self._dead: list[DeadLetter] = []
 
     def __len__(self) -> int:
         return len(self._lanes)
 
     def get(self, originator_id: UUID) -> Lane | None:
-        """The site's lane while it has one."""
-        return self._lanes.get(originator_id)
+        """The lane that holds the site back, while it has one."""
+        return self._lanes.get((originator_id, 0))
 
     @property
     def quiet(self) -> bool:
@@ -94,14 +111,16 @@ class Lanes:
     def restore(self, stored: WaitingSite) -> None:
         """Go on with a lane that another run left.
 
-        What it passed over is not known any more: everything up to the cursor may be.
+        What it passed over is not known any more: everything that was read may be.
         """
-        lane = Lane(stored.originator_id, stored.version, self.span.position)
+        span = self._desk.span
+        read_to = span.beyond[-1] if span.beyond else span.position
+        lane = Lane(stored.originator_id, stored.version, read_to, alone=bool(stored.alone))
         lane.failures = stored.failures
         lane.due = _now() + stored.seconds
         lane.last_error = stored.last_error
-        self._lanes[lane.originator_id] = lane
-        self._tasks.spawn(self._walk(lane))
+        self._lanes[lane.key] = lane
+        self._desk.tasks.spawn(self._walk(lane))
 
     def open(self, originator_id: UUID, version: int, behind_until: int) -> Lane:
         """A lane that begins with ``version``, whose live attempt is still under way or just over.
@@ -110,45 +129,53 @@ class Lanes:
         """
         lane = Lane(originator_id, version, behind_until)
         lane.busy = True
-        self._lanes[originator_id] = lane
-        self._dirty.add(originator_id)
+        self._lanes[lane.key] = lane
+        self._dirty.add(lane.key)
         return lane
 
     def settle(self, lane: Lane, letter: Letter, outcome: Outcome) -> None:
         """Record what came of the live attempt and let the lane go on from there."""
         self._record(lane, letter, outcome)
         lane.busy = False
-        self._tasks.spawn(self._walk(lane))
+        self._desk.tasks.spawn(self._walk(lane))
 
-    def update(self, span: Span) -> None:
-        """Take note of the subscription's present state; a deleted one is not retried."""
-        self.span = span
-        if span.deleted:
-            for lane in list(self._lanes.values()):
-                if not lane.busy:
-                    self._close(lane)
+    def set_aside(self, letter: Letter, outcome: Outcome) -> None:
+        """Retry a letter that failed by itself; its site goes on."""
+        lane = Lane(letter.originator_id, letter.version, letter.position, alone=True)
+        self._lanes[lane.key] = lane
+        self._record(lane, letter, outcome)
+        self._desk.tasks.spawn(self._walk(lane))
 
-    def collect(self, checkpoint: Checkpoint) -> None:
+    def end(self) -> None:
+        """Give up every lane, as those of a deleted subscription are."""
+        for lane in list(self._lanes.values()):
+            if not lane.busy:
+                self._close(lane)
+
+    def collect(self, progress: Progress) -> None:
         """Add what changed since the last time."""
         now = _now()
-        for originator_id in self._dirty:
-            lane = self._lanes.get(originator_id)
+        for key in self._dirty:
+            lane = self._lanes.get(key)
             if lane is None:
-                checkpoint.caught_up.append((self.span.key, originator_id))
+                progress.caught_up.append(key)
             else:
-                checkpoint.waiting.append(_as_stored(self.span.key, lane, now))
+                progress.waiting.append(_as_stored(self._desk.span, lane, now))
         self._dirty.clear()
-        checkpoint.dead += self._dead
+        progress.dead += self._dead
         self._dead.clear()
+        progress.received += self.received
+        progress.failed += self.failed
+        self.received = self.failed = 0
 
     async def _walk(self, lane: Lane) -> None:
         """Retry until the site has caught up with the feed, then leave it to the feed again."""
-        while self._lanes.get(lane.originator_id) is lane:
-            if self.span.deleted:
+        while self._lanes.get(lane.key) is lane:
+            if self._desk.span.deleted:
                 self._close(lane)
                 return
             await asyncio.sleep(lane.due - _now())
-            async with self._slots.retries:
+            async with self._desk.slots.retries:
                 lane.busy = True
                 try:
                     await self._work_off(lane)
@@ -161,50 +188,66 @@ class Lanes:
                     lane.due = _now() + RECOVERY_PAUSE
                 finally:
                     lane.busy = False
-                    self._tools.changed()
+                    self._desk.tools.changed()
 
     async def _work_off(self, lane: Lane) -> None:
         """Deliver what the lane holds, until an attempt fails or nothing is left."""
-        if self.span.deleted or self._lanes.get(lane.originator_id) is not lane:
+        if self._desk.span.deleted or self._lanes.get(lane.key) is not lane:
             return  # It ended while this waited for its time.
         until = lane.behind_until
-        reading = await self._tools.blocking.run(
-            self._tools.reader.of_site,
-            self.span,
-            lane.originator_id,
-            lane.version,
-            until,
-            1 if lane.failures else CATCH_UP,
-        )
+        reading = await self._read(lane, until)
         if reading.unknown is not None:
             raise reading.unknown
         for letter in reading.letters:
-            self._record(lane, letter, await self._tools.attempts.make(self.span, letter))
-            if lane.failures or self.span.deleted:
+            outcome = await self._desk.attempts.make(self._desk.span, letter)
+            self._record(lane, letter, outcome)
+            if lane.failures or self._desk.span.deleted:
                 return
-        if reading.events:
+        if lane.alone:
+            self._close(lane)
+        elif reading.events:
             lane.go_on(reading.last_version + 1)
-            self._dirty.add(lane.originator_id)
+            self._dirty.add(lane.key)
         elif lane.behind_until == until:
             self._close(lane)
 
+    async def _read(self, lane: Lane, until: int) -> Reading:
+        """What is to be sent next: the version that failed, all that wait, or the newest."""
+        reader, span = self._desk.tools.reader, self._desk.span
+        if self._desk.policy.collapses and not lane.alone:
+            return await self._desk.tools.blocking.run(
+                reader.newest_of_site, span, lane.originator_id, lane.version, until
+            )
+        return await self._desk.tools.blocking.run(
+            reader.of_site,
+            span,
+            lane.originator_id,
+            lane.version,
+            until,
+            1 if lane.failures or lane.alone else CATCH_UP,
+        )
+
     def _close(self, lane: Lane) -> None:
-        del self._lanes[lane.originator_id]
-        self._dirty.add(lane.originator_id)
-        self._tools.changed()
+        del self._lanes[lane.key]
+        self._dirty.add(lane.key)
+        self._desk.tools.changed()
 
     def _record(self, lane: Lane, letter: Letter, outcome: Outcome) -> None:
-        self._dirty.add(lane.originator_id)
-        self._tools.changed()
+        self._dirty.add(lane.key)
+        self._desk.tools.changed()
         if outcome.problem is None:
             self.received += 1
             lane.go_on(letter.version + 1)
             return
+        if not self._desk.policy.holds_back and not lane.alone:
+            self.set_aside(letter, outcome)
+            lane.go_on(letter.version + 1)
+            return
         self.failed += 1
         attempts = lane.failures + 1
-        delay = self._tools.policy.delay_after(attempts)
+        delay = self._desk.policy.delay_after(attempts, outcome.retry_after)
         if delay is None:
-            self._dead.append(_dead_letter(self.span.key, letter, attempts, outcome.problem))
+            self._dead.append(_dead_letter(self._desk.span, letter, attempts, outcome.problem))
             lane.go_on(letter.version + 1)
         else:
             lane.fail(outcome.problem, delay, _now())
@@ -220,22 +263,33 @@ class Lanes:
 
     def _names(self, lane: Lane) -> dict[str, object]:
         return {
-            "subscription": str(self.span.subscription_id),
-            "partition": self.span.partition,
+            "subscription": str(self._desk.span.subscription_id),
+            "partition": self._desk.span.partition,
             "entity": str(lane.originator_id),
         }
 
 
-def _as_stored(key: FeedKey, lane: Lane, now: float) -> WaitingSite:
+def _as_stored(span: Span, lane: Lane, now: float) -> WaitingSite:
     seconds = max(0.0, lane.due - now)
     return WaitingSite(
-        *key, lane.originator_id, lane.version, lane.failures, seconds, lane.last_error
+        *span.key,
+        *lane.key,
+        lane.version,
+        lane.failures,
+        seconds,
+        lane.last_error,
     )
 
 
-def _dead_letter(key: FeedKey, letter: Letter, attempts: int, problem: str) -> DeadLetter:
+def _dead_letter(span: Span, letter: Letter, attempts: int, problem: str) -> DeadLetter:
     return DeadLetter(
-        *key, letter.position, letter.originator_id, letter.version, attempts, problem
+        span.subscription_id,
+        span.partition,
+        letter.position,
+        letter.originator_id,
+        letter.version,
+        attempts,
+        problem,
     )
 
 

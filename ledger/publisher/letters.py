@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
 from typing import Any
@@ -21,20 +21,40 @@ from ledger.eventlog import RecordedEvent, read_after, read_originator
 from ledger.identity import Identity
 from ledger.kinds import KINDS
 from ledger.publisher.envelope import webhook_data
-from ledger.publisher.state import Span
+from ledger.publisher.spans import Span
 
 REMEMBERED_SITES = 20_000
+
+_NEWEST = """
+SELECT max(originator_version) AS version, count(*) AS letters
+FROM events
+WHERE EXISTS (
+    SELECT FROM current_settings AS site
+    JOIN installations AS installation USING (site_id)
+    WHERE (site.partition, site.originator_id) = (events.partition, events.originator_id)
+      AND installation.app_id = %s
+      AND installation.after_position < events.position
+      AND (installation.until_position IS NULL
+           OR events.position <= installation.until_position)
+  )
+  AND partition = %s AND originator_id = %s AND originator_version >= %s AND position <= %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One event for one subscription; ``data`` is the claim of that name, the same each time."""
+    """One event for one subscription; ``data`` is the claim of that name, the same each time.
+
+    ``skipped`` counts the versions before it that the receiver does not get.
+    """
 
     position: int
     originator_id: UUID
     version: int
+    site_id: UUID
     event_id: str
     data: str
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,9 @@ class LetterReader:
         """The next ``limit`` events of the partition behind ``position``, up to the span's end."""
         with self._database.connection() as connection:
             events = read_after(connection, span.partition, position, limit)
-            return self._reading(connection, span, events, span.target)
+            reading = self._reading(connection, span, events, span.target)
+        lacking = [letter for letter in reading.letters if not span.is_done(letter.position)]
+        return replace(reading, letters=lacking)
 
     def of_site(
         self, span: Span, originator_id: UUID, from_version: int, until_position: int, limit: int
@@ -75,6 +97,24 @@ class LetterReader:
                 connection, span.partition, originator_id, from_version=from_version, limit=limit
             )
             return self._reading(connection, span, events, until_position)
+
+    def newest_of_site(
+        self, span: Span, originator_id: UUID, from_version: int, until_position: int
+    ) -> Reading:
+        """The originator's newest letter up to a position; it tells how many it skips."""
+        with self._database.connection() as connection:
+            row = connection.execute(
+                _NEWEST, (span.app_id, span.partition, originator_id, from_version, until_position)
+            ).fetchone()
+            if row is None or row["version"] is None:
+                return Reading(())
+            version = row["version"]
+            events = read_originator(
+                connection, span.partition, originator_id, from_version=version, limit=1
+            )
+            reading = self._reading(connection, span, events, until_position)
+        letters = [replace(letter, skipped=row["letters"] - 1) for letter in reading.letters]
+        return replace(reading, letters=letters)
 
     def _reading(
         self, connection: Connection, span: Span, found: Iterable[RecordedEvent], until: int
@@ -191,6 +231,8 @@ def _known(
 def _is_for(event: RecordedEvent, span: Span) -> bool:
     if event.topic != CHANGED_TOPIC:
         return False
+    if span.sites is not None and UUID(event.facts["site_id"]) not in span.sites:
+        return False
     kind = KINDS.get(event.facts["kind"])
     return kind is not None and kind.event_type == span.event_type
 
@@ -209,5 +251,10 @@ def _letter(
         instance_id=instance_id,
     )
     return Letter(
-        event.position, event.originator_id, event.originator_version, facts["event_id"], data
+        event.position,
+        event.originator_id,
+        event.originator_version,
+        UUID(facts["site_id"]),
+        facts["event_id"],
+        data,
     )

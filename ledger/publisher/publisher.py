@@ -16,25 +16,22 @@ from ledger.publisher.deliver import Courier
 from ledger.publisher.guard import Network
 from ledger.publisher.lease import Lease
 from ledger.publisher.letters import LetterReader
-from ledger.publisher.policy import ORDERED_DELAYS, Policy
+from ledger.publisher.policy import Policies
 from ledger.publisher.sign import KeyRack, Keys
-from ledger.publisher.term import Term
+from ledger.publisher.term import GRACE, Term
 
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_INTERVAL = 0.2
 """Seconds between writes of progress: what a crash makes receivers get twice."""
 
-GRACE = 0.5
-"""Seconds that requests in flight get when the publisher is asked to stop."""
-
 
 class Publisher:
     """Delivers at least once, in version order per site; one process at a time does.
 
     ``directory`` is asked for signing keys. ``allowed_networks`` are private networks that
-    may receive. ``schedule`` gives the seconds to wait after each failed attempt, ``timeout``
-    those of one attempt, ``poll_interval`` how long a lost doorbell can delay an event.
+    may receive. ``schedule`` (the seconds to wait after each failed attempt) and ``timeout``
+    (those of one attempt) replace the policies' own; ``poll_interval`` how long a lost doorbell can delay an event.
     """
 
     def __init__(
@@ -43,15 +40,15 @@ class Publisher:
         directory: Keys,
         *,
         allowed_networks: Iterable[Network] = (),
-        schedule: Sequence[float] = ORDERED_DELAYS,
-        timeout: float = 10.0,
+        schedule: Sequence[float] | None = None,
+        timeout: float | None = None,
         poll_interval: float = 0.25,
     ) -> None:
         self._database = database
         self._keys = KeyRack(directory)
         self._reader = LetterReader(database)
         self._allowed_networks = tuple(allowed_networks)
-        self._policy = Policy(delays=tuple(schedule), timeout=timeout)
+        self._policies = Policies(schedule, timeout)
         self._poll_interval = poll_interval
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -104,8 +101,8 @@ class Publisher:
 
     @asynccontextmanager
     async def _term(self, lease: Lease, blocking: BlockingCalls) -> AsyncIterator[Term]:
-        async with Courier(self._keys, self._policy, self._allowed_networks, blocking) as courier:
-            term = Term(lease, self._reader, courier, self._policy, blocking)
+        async with Courier(self._keys, self._allowed_networks, blocking) as courier:
+            term = Term(lease, self._reader, courier, self._policies, blocking)
             try:
                 yield term
                 await term.close(GRACE)

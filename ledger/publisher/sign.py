@@ -18,6 +18,8 @@ from ledger.errors import ConfigError
 LIFETIME = 60 * 60
 """Seconds from ``iat`` to ``exp``. Each attempt is signed anew, so it need not outlive the retries."""
 
+SKIPPED_CLAIM = "skippedVersions"
+
 KEY_MEMORY = 60.0
 """Seconds until a key is asked for again, so that a new one comes into use without a restart."""
 
@@ -47,11 +49,18 @@ class SigningKey:
     kid: str
     private_key: RSAPrivateKey
 
-    def sign(self, data: str) -> str:
-        """A compact JWS with the claims ``data``, ``iat``, ``exp`` and no ``typ`` (wire contract)."""
+    def sign(self, data: str, skipped: int = 0) -> str:
+        """A compact JWS with the claims ``data``, ``iat``, ``exp`` and no ``typ`` (wire contract).
+
+        ``skipped`` is how many versions before this one the receiver does not get: a claim of
+        its own, so that ``data`` is the same in every attempt.
+        """
         now = int(time.time())
+        claims: dict[str, object] = {"data": data, "iat": now, "exp": now + LIFETIME}
+        if skipped:
+            claims[SKIPPED_CLAIM] = skipped
         return jwt.encode(
-            {"data": data, "iat": now, "exp": now + LIFETIME},
+            claims,
             self.private_key,
             algorithm="RS256",
             headers={"kid": self.kid, "typ": None},

@@ -1,4 +1,4 @@
-"""What the publisher remembers between runs: cursors, waiting sites and dead letters, in SQL."""
+"""Progress: cursors, waiting sites and dead letters, written in one transaction, or refused."""
 
 from __future__ import annotations
 
@@ -7,51 +7,22 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ledger.database import Connection, class_row
-
-FeedKey = tuple[UUID, int]
-"""A subscription on one partition."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A subscription on one partition: where it stands, and how far it may go.
-
-    ``position`` is the last one done with, ``head`` the partition's last; positions above
-    ``until_position`` are not received. A deleted one still gets what was appended before.
-    """
-
-    subscription_id: UUID
-    partition: int
-    app_id: UUID
-    event_type: str
-    url: str
-    deleted: bool
-    position: int
-    until_position: int | None
-    head: int
-
-    @property
-    def key(self) -> FeedKey:
-        """What tells it from others."""
-        return self.subscription_id, self.partition
-
-    @property
-    def target(self) -> int:
-        """The last position that is to be looked at now."""
-        return self.head if self.until_position is None else min(self.head, self.until_position)
+from ledger.publisher.spans import FeedKey
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingSite:
     """A lane as it is stored: the first version that the receiver lacks, and when to try again.
 
-    ``seconds`` are counted from now on the database's clock, so that neither a restart nor a
-    clock set anew changes the schedule.
+    ``alone`` is that version where the lane retries only that one, else 0. ``seconds`` are
+    counted from now on the database's clock, so that neither a restart nor a clock set anew
+    changes the schedule.
     """
 
-    subscription_id: UUID
+    feed_id: UUID
     partition: int
     originator_id: UUID
+    alone: int
     version: int
     failures: int
     seconds: float
@@ -72,89 +43,86 @@ class DeadLetter:
 
 
 @dataclass(slots=True)
-class Checkpoint:
-    """Progress to be written in one transaction: a cursor may pass an event only with its lane.
+class Progress:
+    """One feed's progress since the last time; ``epoch`` is the right by which it is written.
 
-    ``forgotten`` names what belongs to deleted subscriptions; ``received`` and ``failed`` count
-    the attempts since the last one.
+    A cursor may pass an event only together with its lane, so all of it is written or none.
+    ``cursor`` is None while it has not moved; ``beyond`` goes with it. ``forgotten`` is set for
+    what belongs to a deleted subscription or an ended replay.
     """
 
-    cursors: list[tuple[FeedKey, int]] = field(default_factory=list)
+    key: FeedKey
+    epoch: int
+    cursor: int | None = None
+    beyond: Sequence[int] = ()
     waiting: list[WaitingSite] = field(default_factory=list)
-    caught_up: list[tuple[FeedKey, UUID]] = field(default_factory=list)
+    caught_up: list[tuple[UUID, int]] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
-    forgotten: list[FeedKey] = field(default_factory=list)
+    pause: tuple[UUID, str] | None = None
+    finished: bool = False
+    forgotten: bool = False
     received: int = 0
     failed: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.cursors, self.waiting, self.caught_up, self.dead, self.forgotten))
-
-
-_SPANS = """
-WITH heads AS MATERIALIZED (
-    SELECT partition, (
-        SELECT coalesce(max(position), 0) FROM events
-        WHERE events.partition = partitions.partition
-    ) AS head
-    FROM partitions
-), spans AS (
-    SELECT subscription.subscription_id, heads.partition, subscription.app_id,
-           subscription.event_type, subscription.url,
-           subscription.deleted_at IS NOT NULL AS deleted,
-           greatest(done.position, span.after_position, 0) AS position,
-           span.until_position, heads.head
-    FROM subscriptions AS subscription
-    CROSS JOIN heads
-    LEFT JOIN subscription_spans AS span USING (subscription_id, partition)
-    LEFT JOIN delivery_cursors AS done USING (subscription_id, partition)
-)
-SELECT * FROM spans WHERE NOT deleted OR position < until_position
-"""
-
-
-def load_spans(connection: Connection) -> list[Span]:
-    """Every subscription that has or may get something to receive, on every partition."""
-    with connection.cursor(row_factory=class_row(Span)) as cursor:
-        return cursor.execute(_SPANS).fetchall()
+        return self.cursor is not None or any(
+            (self.waiting, self.caught_up, self.dead, self.pause, self.finished, self.forgotten)
+        )
 
 
 def load_waiting(connection: Connection, keys: Sequence[FeedKey]) -> list[WaitingSite]:
-    """The sites that wait to be tried again, of the named subscriptions and partitions."""
+    """The sites that wait to be tried again, of the named feeds."""
     with connection.cursor(row_factory=class_row(WaitingSite)) as cursor:
         return cursor.execute(
             """
-            SELECT subscription_id, partition, originator_id, version, failures, last_error,
+            SELECT feed_id, partition, originator_id, alone, version, failures, last_error,
                    extract(epoch FROM next_attempt_at - clock_timestamp())::float8 AS seconds
             FROM delivery_lanes
-            JOIN unnest(%s::uuid[], %s::integer[]) AS feed (subscription_id, partition)
-              USING (subscription_id, partition)
+            JOIN unnest(%s::uuid[], %s::integer[]) AS feed (feed_id, partition)
+              USING (feed_id, partition)
             """,
             ([key[0] for key in keys], [key[1] for key in keys]),
         ).fetchall()
 
 
-def write(connection: Connection, checkpoint: Checkpoint) -> None:
-    """Write progress; all of it or, where the transaction fails, nothing."""
-    _write_cursors(connection, checkpoint.cursors)
-    _write_waiting(connection, checkpoint.waiting)
-    _delete_lanes(connection, checkpoint.caught_up)
-    _write_dead(connection, checkpoint.dead)
-    connection.cursor().executemany(
-        "DELETE FROM delivery_lanes WHERE subscription_id = %s AND partition = %s",
-        checkpoint.forgotten,
-    )
+def write(connection: Connection, progress: Sequence[Progress]) -> list[FeedKey]:
+    """Write each feed's progress whose epoch still stands; return the feeds that lost theirs.
+
+    The cursors' rows stay locked until the transaction ends, so that nobody takes a feed over
+    between the look at its epoch and the writes.
+    """
+    held = _held(connection, progress)
+    mine = [one for one in progress if one.key in held]
+    _write_cursors(connection, mine)
+    _write_waiting(connection, [lane for one in mine for lane in one.waiting])
+    _delete_lanes(connection, mine)
+    _write_dead(connection, [letter for one in mine for letter in one.dead])
+    _write_ends(connection, mine)
+    return [one.key for one in progress if one.key not in held]
 
 
-def _write_cursors(connection: Connection, cursors: Iterable[tuple[FeedKey, int]]) -> None:
+def _held(connection: Connection, progress: Iterable[Progress]) -> set[FeedKey]:
+    claims = sorted((*one.key, one.epoch) for one in progress)
+    rows = connection.execute(
+        """
+        SELECT feed_id, partition FROM delivery_cursors
+        JOIN unnest(%s::uuid[], %s::integer[], %s::bigint[]) AS claim (feed_id, partition, epoch)
+          USING (feed_id, partition, epoch)
+        ORDER BY feed_id, partition
+        FOR UPDATE OF delivery_cursors
+        """,
+        tuple([claim[index] for claim in claims] for index in range(3)),
+    ).fetchall()
+    return {(row["feed_id"], row["partition"]) for row in rows}
+
+
+def _write_cursors(connection: Connection, progress: Iterable[Progress]) -> None:
     connection.cursor().executemany(
         """
-        INSERT INTO delivery_cursors (subscription_id, partition, position)
-        VALUES (%s, %s, %s)
-        ON CONFLICT (subscription_id, partition)
-        DO UPDATE SET position = greatest(delivery_cursors.position, excluded.position)
+        UPDATE delivery_cursors SET position = %s, beyond = %s
+        WHERE feed_id = %s AND partition = %s
         """,
-        [(*key, position) for key, position in cursors],
+        [(one.cursor, list(one.beyond), *one.key) for one in progress if one.cursor is not None],
     )
 
 
@@ -162,20 +130,21 @@ def _write_waiting(connection: Connection, waiting: Iterable[WaitingSite]) -> No
     connection.cursor().executemany(
         """
         INSERT INTO delivery_lanes (
-            subscription_id, partition, originator_id, version, failures, next_attempt_at,
+            feed_id, partition, originator_id, alone, version, failures, next_attempt_at,
             last_error
         )
-        VALUES (%s, %s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s), %s)
-        ON CONFLICT (subscription_id, partition, originator_id)
+        VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s), %s)
+        ON CONFLICT (feed_id, partition, originator_id, alone)
         DO UPDATE SET version = excluded.version, failures = excluded.failures,
                       next_attempt_at = excluded.next_attempt_at,
                       last_error = excluded.last_error
         """,
         [
             (
-                lane.subscription_id,
+                lane.feed_id,
                 lane.partition,
                 lane.originator_id,
+                lane.alone,
                 lane.version,
                 lane.failures,
                 lane.seconds,
@@ -186,13 +155,13 @@ def _write_waiting(connection: Connection, waiting: Iterable[WaitingSite]) -> No
     )
 
 
-def _delete_lanes(connection: Connection, lanes: Iterable[tuple[FeedKey, UUID]]) -> None:
+def _delete_lanes(connection: Connection, progress: Iterable[Progress]) -> None:
     connection.cursor().executemany(
         """
         DELETE FROM delivery_lanes
-        WHERE subscription_id = %s AND partition = %s AND originator_id = %s
+        WHERE feed_id = %s AND partition = %s AND originator_id = %s AND alone = %s
         """,
-        [(*key, originator_id) for key, originator_id in lanes],
+        [(*one.key, *lane) for one in progress for lane in one.caught_up],
     )
 
 
@@ -219,4 +188,23 @@ def _write_dead(connection: Connection, dead: Iterable[DeadLetter]) -> None:
             )
             for letter in dead
         ],
+    )
+
+
+def _write_ends(connection: Connection, progress: Iterable[Progress]) -> None:
+    """Pauses that receivers asked for, replays that are through, lanes of what is gone."""
+    cursor = connection.cursor()
+    cursor.executemany(
+        "INSERT INTO delivery_pauses (subscription_id, reason) VALUES (%s, %s) "
+        "ON CONFLICT DO NOTHING",
+        [one.pause for one in progress if one.pause is not None],
+    )
+    cursor.executemany(
+        "UPDATE delivery_replays SET finished_at = clock_timestamp() "
+        "WHERE replay_id = %s AND partition = %s",
+        [one.key for one in progress if one.finished],
+    )
+    cursor.executemany(
+        "DELETE FROM delivery_lanes WHERE feed_id = %s AND partition = %s",
+        [one.key for one in progress if one.forgotten],
     )

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
 
 from ledger.database import Connection
-from ledger.publisher.attempts import Attempts, Slots
+from ledger.publisher.attempts import Slots
 from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.deliver import Courier
 from ledger.publisher.feed import Feed
 from ledger.publisher.lanes import Tools
 from ledger.publisher.lease import Lease
 from ledger.publisher.letters import LetterReader
-from ledger.publisher.policy import Policy
-from ledger.publisher.state import (
-    Checkpoint,
-    FeedKey,
-    Span,
-    WaitingSite,
-    load_spans,
-    load_waiting,
-    write,
-)
+from ledger.publisher.policy import Policies
+from ledger.publisher.spans import FeedKey, Span, load_spans, take
+from ledger.publisher.state import Progress, WaitingSite, load_waiting, write
 
 log = structlog.get_logger(__name__)
+
+GRACE = 0.5
+"""Seconds that requests in flight get where a feed ends."""
 
 
 class Term:
@@ -42,16 +39,17 @@ class Term:
         lease: Lease,
         reader: LetterReader,
         courier: Courier,
-        policy: Policy,
+        policies: Policies,
         blocking: BlockingCalls,
     ) -> None:
         self._lease = lease
         self._blocking = blocking
+        self._policies = policies
         self._changed = asyncio.Event()
-        self._tools = Tools(reader, Attempts(courier), policy, blocking, self._changed.set)
+        self._tools = Tools(reader, courier, blocking, self._changed.set)
         self._feeds: dict[FeedKey, Feed] = {}
         self._slots: dict[UUID, Slots] = {}
-        self._forgotten: list[FeedKey] = []
+        self._ended: list[Progress] = []
 
     @property
     def quiet(self) -> bool:
@@ -62,6 +60,10 @@ class Term:
     def stopped(self) -> list[FeedKey]:
         """Feeds that met an event that this program does not understand."""
         return [key for key, feed in self._feeds.items() if feed.stopped]
+
+    def idle_but(self, pending: int) -> bool:
+        """Whether all that was read is done with, but for so many of a window's sites."""
+        return all(feed.pending_sites <= pending for feed in self._feeds.values())
 
     async def settled(self) -> None:
         """Wait until every feed is quiet."""
@@ -77,57 +79,78 @@ class Term:
         for feed in self._feeds.values():
             if feed.failure is not None:
                 raise feed.failure
-        known = set(self._feeds)
-        spans, waiting = await self._blocking.run(
-            self._lease.transact, lambda connection: _look(connection, known)
-        )
+        spans = await self._blocking.run(self._lease.transact, load_spans)
+        await self._end_those_over({span.key: span for span in spans})
         for span in spans:
             if span.key in self._feeds:
                 self._feeds[span.key].update(span)
-            else:
-                slots = self._slots.setdefault(span.subscription_id, Slots(self._tools.policy))
-                sites = [site for site in waiting if _key(site) == span.key]
-                self._feeds[span.key] = Feed(span, sites, slots, self._tools)
-        for key in known - {span.key for span in spans}:
-            await self._end(key)
+        wanted = [s.key for s in spans if s.key not in self._feeds and not s.paused]
+        if wanted:
+            begun, waiting = await self._blocking.run(
+                self._lease.transact, lambda connection: _take(connection, wanted)
+            )
+            for span in begun:
+                self._begin(span, [site for site in waiting if _key(site) == span.key])
 
     async def checkpoint(self) -> None:
         """Write down what changed since the last time, in one transaction."""
-        checkpoint = Checkpoint(forgotten=self._forgotten)
-        self._forgotten = []
-        for feed in self._feeds.values():
-            feed.collect(checkpoint)
-        if not checkpoint:
+        progress = self._ended + [feed.collect() for feed in self._feeds.values()]
+        self._ended = []
+        changed = [one for one in progress if one]
+        if not changed:
             return
-        await self._blocking.run(
-            self._lease.transact, lambda connection: write(connection, checkpoint)
+        lost = await self._blocking.run(
+            self._lease.transact, lambda connection: write(connection, changed)
         )
         log.info(
             "publisher checkpoint",
-            received=checkpoint.received,
-            failed=checkpoint.failed,
-            dead=len(checkpoint.dead),
+            received=sum(one.received for one in changed),
+            failed=sum(one.failed for one in changed),
+            dead=sum(len(one.dead) for one in changed),
             waiting=sum(feed.waiting for feed in self._feeds.values()),
+            lost=len(lost),
         )
 
     async def close(self, grace: float = 0.0) -> None:
         """Send nothing more. Requests in flight get ``grace`` seconds; then all stops."""
-        await self._tools.attempts.close(grace)
+        await asyncio.gather(*(feed.retire(grace) for feed in self._feeds.values()))
         await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
 
-    async def _end(self, key: FeedKey) -> None:
-        feed = self._feeds.pop(key)
-        await feed.close()
-        self._forgotten.append(key)
-        if all(key[0] != other[0] for other in self._feeds):
-            self._slots.pop(key[0], None)
+    def _begin(self, span: Span, waiting: Sequence[WaitingSite]) -> None:
+        policy = self._policies.of(span.choices)
+        slots = self._slots.setdefault(span.subscription_id, Slots(policy))
+        self._feeds[span.key] = Feed(span, waiting, policy, slots, self._tools)
+
+    async def _end_those_over(self, spans: dict[FeedKey, Span]) -> None:
+        """End feeds that are gone, paused, taken over or to be served in another way."""
+        over = [
+            key
+            for key, feed in self._feeds.items()
+            if key not in spans or not feed.stands(spans[key])
+        ]
+        if not over:
+            return
+        await asyncio.gather(*(self._feeds[key].retire(GRACE) for key in over))
+        for key in over:
+            feed = self._feeds.pop(key)
+            await feed.close()
+            progress = feed.collect()
+            progress.forgotten = key not in spans
+            self._ended.append(progress)
+            self._slots.pop(feed.span.subscription_id, None)
+        # Written before any of them begins again.
+        await self.checkpoint()
 
 
-def _look(connection: Connection, known: set[FeedKey]) -> tuple[list[Span], list[WaitingSite]]:
-    spans = load_spans(connection)
-    new = [span.key for span in spans if span.key not in known]
-    return spans, load_waiting(connection, new) if new else []
+def _take(
+    connection: Connection, keys: Sequence[FeedKey]
+) -> tuple[Sequence[Span], Sequence[WaitingSite]]:
+    """Become the only one who writes these feeds' progress, and look where they stand."""
+    wanted = set(keys)
+    take(connection, [span for span in load_spans(connection) if span.key in wanted])
+    spans = [span for span in load_spans(connection) if span.key in wanted and not span.paused]
+    return spans, load_waiting(connection, keys)
 
 
 def _key(site: WaitingSite) -> FeedKey:
-    return site.subscription_id, site.partition
+    return site.feed_id, site.partition
