@@ -1,4 +1,4 @@
-"""A process that serves: the HTTP API and the publisher together, and a clean end for both."""
+"""A process that serves: HTTP API, history and publisher together, and a clean end for all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,8 @@ BACKLOG = 2048
 class Service:
     """The API on one address, listening from here on and answering while ``run`` runs.
 
-    ``publish`` runs the publisher beside it; ``allowed_networks`` replaces the configured ones.
+    Beside it the history follows the log, and with ``publish`` the publisher delivers;
+    ``allowed_networks`` replaces the configured ones.
     Raises ConfigError where the address cannot be had.
     """
 
@@ -57,7 +59,10 @@ class Service:
             timeout_graceful_shutdown=GRACE,
         )
         server = _Server(config, listening or (lambda: None))
-        tasks = [asyncio.create_task(server.serve(sockets=[self._socket]))]
+        tasks = [
+            asyncio.create_task(server.serve(sockets=[self._socket])),
+            asyncio.create_task(self._ledger.projections.follow_beside(stop)),
+        ]
         if self._publish:
             tasks.append(asyncio.create_task(publish(self._ledger, stop, self._networks)))
         stopping = asyncio.create_task(stop.wait())
@@ -80,6 +85,20 @@ async def publish(
     networks = ledger.config.allowed_networks if allowed_networks is None else allowed_networks
     publisher = Publisher(ledger.database, ledger.directory, allowed_networks=networks)
     await publisher.run(stop)
+
+
+async def project(ledger: Ledger, stop: asyncio.Event) -> None:
+    """Follow the log with every projection until ``stop`` is set.
+
+    Raises UnknownTopic or LedgerCorrupt where there is nothing left that can be followed.
+    """
+    halt = threading.Event()
+    following = asyncio.create_task(asyncio.to_thread(ledger.projections.follow, halt))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([following, stopping], return_when=asyncio.FIRST_COMPLETED)
+    halt.set()
+    stopping.cancel()
+    await following
 
 
 def run_until_stopped(
