@@ -11,12 +11,16 @@ import sys
 import typer
 
 from ledger.cli.apps import app_commands, subscription_commands
+from ledger.cli.audit import export, replay, search
 from ledger.cli.copy import copy_settings
+from ledger.cli.history import blame, diff, history, show_settings
 from ledger.cli.kinds import kinds
 from ledger.cli.operation import check, migrate, publish, quickstart, serve
 from ledger.cli.output import complain, examples
-from ledger.cli.settings import history, settings_commands
+from ledger.cli.projections import project, projection_commands
+from ledger.cli.settings import settings_commands
 from ledger.cli.sites import key_commands, site_commands
+from ledger.cli.undo import restore, revert
 from ledger.errors import LedgerError
 
 app = typer.Typer(
@@ -46,7 +50,42 @@ settings_commands.command(
     ),
 )(copy_settings)
 app.command(epilog=examples("kinds", "kinds --json"))(kinds)
-app.command(epilog=examples("history SITE", "history SITE --json"))(history)
+app.command(
+    epilog=examples(
+        "history SITE",
+        "history SITE --since '2 days ago' --field createInvoice",
+        "history SITE --by USER --json",
+    )
+)(history)
+app.command(
+    "show", epilog=examples("show SITE", "show SITE --at '2 days ago'", "show SITE --version 3")
+)(show_settings)
+app.command(
+    epilog=examples("diff SITE@v3", "diff SITE@v3 SITE@v5", "diff 'SITE@2 days ago' OTHER_SITE")
+)(diff)
+app.command(epilog=examples("blame SITE", "blame SITE --at v12"))(blame)
+app.command(
+    epilog=examples(
+        "restore SITE --version 3 --dry-run",
+        "restore SITE --at '2 days ago' \\\n    --reason 'The import was wrong'",
+    )
+)(restore)
+app.command(epilog=examples("revert SITE 12 --dry-run", "revert SITE 12 --reason 'Not agreed'"))(
+    revert
+)
+app.command(
+    epilog=examples(
+        "search --by USER --since '1 week ago'",
+        "search --field createInvoice --value true",
+        "search --origin restore --text import",
+    )
+)(search)
+app.command(
+    epilog=examples("export --out changes.ndjson", "export --format parquet --out changes.parquet")
+)(export)
+app.command(epilog=examples("replay --site SITE", "replay --from-position 1000 --json"))(replay)
+app.command(epilog=examples("project"))(project)
+app.add_typer(projection_commands, name="projections")
 app.command(epilog=examples("check", "check --json"))(check)
 
 

@@ -20,7 +20,7 @@ def patch_of(assignments: Iterable[str]) -> dict[str, Any]:
         names = path.strip().split(".")
         if not equals or not all(names):
             raise ValueError(f"{assignment!r} is not of the form name=value or name.part=value.")
-        _place(patch, names, _value(text), path)
+        _place(patch, names, plain_value(text), path)
     return patch
 
 
@@ -35,7 +35,8 @@ def _place(patch: dict[str, Any], names: list[str], value: object, path: str) ->
     branch[names[-1]] = value
 
 
-def _value(text: str) -> object:
+def plain_value(text: str) -> object:
+    """The JSON that ``text`` is, or else the text itself."""
     try:
         return json.loads(text, parse_constant=_no_number)
     except ValueError:

@@ -8,8 +8,8 @@ from uuid import UUID
 import typer
 
 from ledger.cli.opening import opened
+from ledger.cli.options import ORDERS, KindOption
 from ledger.cli.output import AsJson, change_lines, complain, document, progress, show, table
-from ledger.cli.settings import ORDERS, KindOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Commands for a site's settings and their history."""
+"""Commands for a site's settings: get and update."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from ledger.cli.assignments import patch_of
 from ledger.cli.opening import opened
+from ledger.cli.options import ORDERS, ByUserOption, KindOption, ReasonOption, provenance
 from ledger.cli.output import (
     AsJson,
     age,
@@ -18,19 +19,15 @@ from ledger.cli.output import (
     fields,
     moment,
     show,
-    table,
     value,
 )
 
 if TYPE_CHECKING:
     from ledger.aggregate import SettingsRecord
-    from ledger.history import Change
 
 settings_commands = typer.Typer(no_args_is_help=True, help="Settings: read and change them.")
 
-ORDERS = "wix.ecom.v1.orders_settings"
 SiteOption = Annotated[UUID, typer.Option("--site", help="As `site list` shows it.")]
-KindOption = Annotated[str, typer.Option("--kind", metavar="FQDN", help="Which settings.")]
 
 
 def _patch(assignments: list[str]) -> list[str]:
@@ -75,71 +72,23 @@ def update_settings(
         ),
     ],
     kind: KindOption = ORDERS,
-    reason: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
-    by_user: Annotated[
-        UUID | None,
-        typer.Option(help="The WIX_USER who changes; by default this installation's operator."),
-    ] = None,
+    reason: ReasonOption = None,
+    by_user: ByUserOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a site's settings; what is not named keeps its value."""
-    from ledger.identity import Identity, Provenance, Via
     from ledger.kinds import kind_named
 
     with opened() as ledger:
         named = kind_named(kind)
-        actor = Identity.wix_user(by_user) if by_user else ledger.directory.operator()
-        via = Via("cli", asserted=by_user is not None)
-        provenance = Provenance(actor, via, reason=reason)
-        record = ledger.update(site, named, patch_of(assignments), provenance)
+        why = provenance(ledger, by_user, reason)
+        record = ledger.update(site, named, patch_of(assignments), why)
         [change] = ledger.site(site, named).history.changes(record.version, record.version)
     if as_json:
         document({named.wrapper: named.reply(record.settings, record.created, record.updated)})
     else:
         lines = change_lines(change.changes) or ["No value differs; recorded all the same."]
         show(f"Version {record.version} of {site}", *(f"  {line}" for line in lines))
-
-
-def history(
-    site: Annotated[UUID, typer.Argument(metavar="SITE", help="As `site list` shows it.")],
-    kind: KindOption = ORDERS,
-    as_json: AsJson = False,
-) -> None:
-    """Show every change of a site's settings, newest first."""
-    from ledger.kinds import kind_named
-
-    with opened() as ledger:
-        named = kind_named(kind)
-        changes = ledger.site(site, named).history.changes()
-    if as_json:
-        document([_as_document(change) for change in changes])
-    else:
-        rows = [_row(change) for change in changes]
-        show(table(("version", "when", "who", "changes", "why"), rows))
-
-
-def _as_document(change: Change) -> dict[str, Any]:
-    actor = change.actor and {"type": str(change.actor.type), "id": change.actor.id}
-    told = {
-        "version": change.version,
-        "position": change.position,
-        "timestamp": change.timestamp,
-        "actor": actor,
-        "changes": change.changes,
-    }
-    optional = {"reason": change.reason, "origin": change.origin}
-    return told | {name: item for name, item in optional.items() if item is not None}
-
-
-def _row(change: Change) -> tuple[object, ...]:
-    created = change.version == 1
-    who = (
-        f"{change.actor.type} {change.actor.id}" if change.actor else ("–" if created else "erased")
-    )
-    lines = change_lines(change.changes) or (["created"] if created else ["no value differs"])
-    why = " ".join(part for part in (change.reason, change.origin) if part)
-    when = f"{moment(change.timestamp)}\n{age(change.timestamp)}"
-    return (change.version, when, who, "\n".join(lines), why or "–")
 
 
 def _show_settings(record: SettingsRecord) -> None:
