@@ -98,11 +98,14 @@ class SiteLookup:
         changes = self.changes(question)
         if limit is None or len(changes) <= limit:
             return Page(changes)
-        last = changes[limit - 1].version
-        newest_first = question.newest_first
-        first = question.from_version if newest_first else last + 1
-        upto = last - 1 if newest_first else question.to_version
-        return Page(changes[:limit], write_cursor(asked, {"first": first, "last": upto}))
+        last = changes[limit - 1]
+        place: dict[str, Any] = {"first": question.from_version, "last": question.to_version}
+        stamp = timestamps.stored(last.timestamp)
+        if question.newest_first:
+            place |= {"last": last.version - 1, "until": stamp}
+        else:
+            place |= {"first": last.version + 1, "since": stamp}
+        return Page(changes[:limit], write_cursor(asked, place))
 
     def changes(self, question: SiteQuestion) -> list[Change]:
         """What was asked for, with the names that are still kept."""
@@ -122,10 +125,10 @@ class SiteLookup:
     def refs(self, by: Identity | str) -> list[UUID]:
         """What stands for somebody in this site's changes. Raises InvalidInput for nobody."""
         with self.horizon.database.connection() as connection:
-            refs = actors.find_refs(connection, *actors.named(by), self.site_id)
+            refs = actors.find_refs(connection, *actors.named(by), self.partition, self.site_id)
         if not refs:
             raise InvalidInput("by", f"nobody with the id {actors.named(by)[0]} has acted here")
-        return [ref for _, ref in refs]
+        return refs
 
     def _row_of_version(self, version: int) -> RecordedChange:
         row = self.first_row(version=version)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from ledger import timestamps
 from ledger.errors import InvalidInput, VersionMismatch
 from ledger.history.changes import Change
 from ledger.history.fields import check_field
@@ -78,9 +80,10 @@ class SiteHistory:
             self._lookup.originator_id, from_version, to_version, since, until, field, by, order
         )
         if cursor is not None:
-            first, last = _range_in(read_cursor(cursor, asked))
+            first, last, after, before = _range_in(read_cursor(cursor, asked))
         else:
             first, last = self._lookup.versions(from_version, to_version, since, until)
+            after = before = None
         if field is not None:
             check_field(self._horizon, [self.partition], [self.kind], field)
         question = SiteQuestion(
@@ -92,6 +95,8 @@ class SiteHistory:
             newest_first=order == NEWEST,
             field=field,
             refs=None if by is None else self._lookup.refs(by),
+            since=after,
+            until=before,
         )
         return self._lookup.page(question, limit, asked)
 
@@ -218,8 +223,11 @@ class SiteHistory:
         return Snapshot.of(row, self.kind, created.recorded_at)
 
 
-def _range_in(place: dict[str, Any]) -> tuple[int, int]:
-    first, last = place.get("first"), place.get("last")
-    if not isinstance(first, int) or not isinstance(last, int):
-        raise InvalidInput("cursor", "is not one that an earlier page gave as its next")
-    return first, last
+def _range_in(place: dict[str, Any]) -> tuple[int, int, datetime | None, datetime | None]:
+    try:
+        since, until = (
+            timestamps.parse(place[end]) if end in place else None for end in ("since", "until")
+        )
+        return int(place["first"]), int(place["last"]), since, until
+    except (KeyError, ValueError, TypeError):
+        raise InvalidInput("cursor", "is not one that an earlier page gave as its next") from None
