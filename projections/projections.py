@@ -87,7 +87,7 @@ class Projections:
         owner_url = self._owner_url()
         if owner_url is None:
             raise ConfigError(
-                "A rebuild needs the role that owns the tables: LEDGER_MIGRATION_URL."
+                "A rebuild needs the role that owns the tables: set LEDGER_MIGRATION_URL."
             )
         with Database(owner_url, pool_size=2) as owner:
             return rebuild.rebuild(owner, self._history, self._partitions(), progress)

@@ -52,6 +52,7 @@ def rebuild(
     """
     began = time.monotonic()
     with closing(owner.connect("rebuild")) as connection, translated_errors():
+        _expect_owner(connection, history)
         _claim(connection)
         _run(connection, _DROP_FRESH)
         _run(connection, _CREATE_FRESH)
@@ -104,6 +105,18 @@ class _Filling:
         if self._progress is not None:
             total = sum(max(head, place) for place in self.reached.values())
             self._progress(sum(self.reached.values()), total)
+
+
+def _expect_owner(connection: Connection, history: SettingsHistoryTable) -> None:
+    row = connection.execute(
+        "SELECT bool_and(pg_has_role(tableowner, 'USAGE')) AS owner FROM pg_tables "
+        "WHERE schemaname = current_schema() AND tablename = ANY (%s)",
+        (list(history.tables),),
+    ).fetchone()
+    if not row or not row["owner"]:
+        raise ConfigError(
+            "A rebuild needs the role that owns the tables: set LEDGER_MIGRATION_URL."
+        )
 
 
 def _claim(connection: Connection) -> None:
