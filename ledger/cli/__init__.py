@@ -13,6 +13,7 @@ import typer
 from ledger.cli.apps import app_commands, subscription_commands
 from ledger.cli.audit import export, replay, search
 from ledger.cli.copy import copy_settings
+from ledger.cli.deliveries import deadletter_commands
 from ledger.cli.history import blame, diff, history, show_settings
 from ledger.cli.kinds import kinds
 from ledger.cli.operation import check, migrate, publish, quickstart, serve
@@ -41,6 +42,7 @@ app.add_typer(site_commands, name="site")
 app.add_typer(app_commands, name="app")
 app.add_typer(key_commands, name="key")
 app.add_typer(subscription_commands, name="subscription")
+app.add_typer(deadletter_commands, name="deadletters")
 app.add_typer(settings_commands, name="settings")
 settings_commands.command(
     "copy",

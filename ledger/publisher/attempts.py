@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from ledger.errors import LedgerError
-from ledger.publisher.deliver import Courier, Outcome
+from ledger.publisher.deliver import REPLAY_HEADER, Courier, Outcome
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.spans import Span
@@ -85,13 +85,8 @@ class Attempts:
         self._in_flight += 1
         self._none_in_flight.clear()
         try:
-            return await self._courier.attempt(
-                span.app_id,
-                span.url,
-                letter,
-                self._policy,
-                replay=span.feed_id if span.replay else None,
-            )
+            marks = {REPLAY_HEADER: str(span.feed_id)} if span.replay else {}
+            return await self._courier.attempt(span.app_id, span.url, letter, self._policy, marks)
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:

@@ -40,6 +40,10 @@ _KEEP_ALIVE = 3.0
 REPLAY_HEADER = "X-Ledger-Replay"
 """Marks what was sent before: the replay's id."""
 
+TEST_HEADER = "X-Ledger-Test"
+"""Marks an event that never happened."""
+
+_NO_MARKS: Mapping[str, str] = {}
 _HEADERS = {"Content-Type": "text/plain", "User-Agent": "settings-ledger"}
 
 
@@ -121,20 +125,17 @@ class Courier:
         url: str,
         letter: Letter,
         policy: Policy,
-        *,
-        replay: UUID | None = None,
+        marks: Mapping[str, str] = _NO_MARKS,
     ) -> Outcome:
         """POST the letter, signed with the app's key. What the receiver does never raises.
 
-        Raises LedgerError for trouble of our own, such as no database to fetch the key from.
+        ``marks`` are headers that say what is special about it. Raises LedgerError for trouble of our own, such as no database to fetch the key from.
         """
         key = self._keys.remembered(app_id)
         if key is None:
             key = await self._blocking.run(self._keys.fetch, app_id)
         body = key.sign(letter.data, letter.skipped).encode("ascii")
-        headers = dict(_HEADERS)
-        if replay is not None:
-            headers[REPLAY_HEADER] = str(replay)
+        headers = {**_HEADERS, **marks}
         began = time.monotonic()
         try:
             outcome = await self._post(url, body, headers, policy)

@@ -1,0 +1,298 @@
+"""Commands for what subscriptions get: policies, pauses, replays, tests and dead letters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from ledger.cli.apps import subscription_commands
+from ledger.cli.opening import opened
+from ledger.cli.output import (
+    AsJson,
+    age,
+    complain,
+    document,
+    examples,
+    fields,
+    moment,
+    picked,
+    show,
+    table,
+)
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+    from ledger.directory import Subscription
+    from ledger.publisher import DeliveryOperator
+
+deadletter_commands = typer.Typer(
+    no_args_is_help=True, help="Dead letters: events that a receiver did not take in the end."
+)
+
+SubscriptionId = Annotated[
+    UUID, typer.Argument(metavar="ID", help="As `subscription list` shows it.")
+]
+DeadLetterId = Annotated[
+    int, typer.Argument(metavar="NUMBER", help="As `deadletters list` shows it.")
+]
+Position = Annotated[
+    str | None,
+    typer.Option(
+        "--from-position", metavar="[PARTITION:]POSITION", help="The first one to be sent."
+    ),
+]
+
+
+@subscription_commands.command("show", epilog=examples("subscription show ID"))
+def show_subscription(subscription_id: SubscriptionId, as_json: AsJson = False) -> None:
+    """Show how a subscription is served, and why it is not where it is paused."""
+    with opened() as ledger:
+        subscription = _subscription(ledger, subscription_id)
+        delivery = _operator(ledger).delivery(subscription_id)
+    shown: dict[str, Any] = {
+        **picked(subscription, "subscription_id", "app_id", "event_type", "url", "created_at"),
+        **picked(delivery.choices, "policy", "delays", "timeout", "in_flight", "per_second"),
+        "paused": delivery.paused,
+        "paused_at": delivery.paused_at,
+    }
+    if as_json:
+        document(shown)
+        return
+    shown["created_at"] = moment(subscription.created_at)
+    if delivery.paused_at is not None:
+        shown["paused_at"] = moment(delivery.paused_at)
+    show(fields({name: value for name, value in shown.items() if value is not None}))
+
+
+@subscription_commands.command(
+    "policy",
+    epilog=examples("subscription policy ID wix", "subscription policy ID ordered --timeout 3"),
+)
+def set_policy(
+    subscription_id: SubscriptionId,
+    policy: Annotated[str, typer.Argument(metavar="ordered|wix|latest")],
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that one attempt may take.")
+    ] = None,
+    delays: Annotated[
+        str | None, typer.Option(help="Seconds to wait after each failure, comma separated.")
+    ] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Requests at once.")] = None,
+    per_second: Annotated[float | None, typer.Option(help="Attempts a second, at most.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose how a subscription is served; what is not given is the policy's own.
+
+    ordered: a site's next version waits for the one that failed. wix: as Wix does it, 1.25 s,
+    twelve retries that hold up nothing. latest: a site that waits skips to its newest version.
+    """
+    from ledger.publisher import Choices
+
+    choices = Choices(policy, _numbers(delays), timeout, in_flight, per_second)
+    with opened() as ledger:
+        _operator(ledger).set_policy(subscription_id, choices)
+    if as_json:
+        names = ("policy", "delays", "timeout", "in_flight", "per_second")
+        document({"subscription_id": subscription_id, **picked(choices, *names)})
+    else:
+        show(f"{subscription_id} is served by the policy {policy}.")
+
+
+@subscription_commands.command(
+    "pause", epilog=examples("subscription pause ID --reason 'Moving house'")
+)
+def pause(
+    subscription_id: SubscriptionId,
+    reason: Annotated[str, typer.Option(help="Why, for whoever looks later.")] = "by an operator",
+    as_json: AsJson = False,
+) -> None:
+    """Send nothing to a subscription until it is resumed; nothing is lost."""
+    with opened() as ledger:
+        _operator(ledger).pause(subscription_id, reason)
+    if as_json:
+        document({"subscription_id": subscription_id, "paused": reason})
+    else:
+        show(f"Paused {subscription_id}.")
+
+
+@subscription_commands.command(
+    "resume", epilog=examples("subscription resume ID", "subscription resume ID --from-now")
+)
+def resume(
+    subscription_id: SubscriptionId,
+    from_now: Annotated[bool, typer.Option("--from-now", help="Skip what waits.")] = False,
+    from_position: Position = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a paused subscription: where it stood, from now, or from a position."""
+    if from_now and from_position is not None:
+        raise typer.BadParameter("give --from-now or --from-position, not both")
+    position = _position(from_position)
+    with opened() as ledger:
+        _operator(ledger).resume(subscription_id, from_now=from_now, from_position=position)
+    if as_json:
+        document({"subscription_id": subscription_id, "paused": None})
+    else:
+        show(f"Resumed {subscription_id}.")
+
+
+@subscription_commands.command(
+    "replay",
+    epilog=examples(
+        "subscription replay ID --from-position 1200",
+        "subscription replay ID --since 2026-03-01T00:00:00Z",
+        "subscription replay ID --site SITE --site OTHER_SITE",
+    ),
+)
+def replay(
+    subscription_id: SubscriptionId,
+    from_position: Position = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d"],
+            help="The first time to be sent; a day is UTC's.",
+        ),
+    ] = None,
+    sites: Annotated[
+        list[UUID] | None, typer.Option("--site", help="Only this one; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send again what was recorded, beside live traffic and marked X-Ledger-Replay."""
+    if from_position is not None and since is not None:
+        raise typer.BadParameter("give --from-position or --since, not both")
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    position = _position(from_position)
+    with opened() as ledger:
+        begun = _operator(ledger).replay(
+            subscription_id, from_position=position, from_time=since, sites=sites or None
+        )
+    if as_json:
+        document(picked(begun, "replay_id", "subscription_id", "events"))
+    else:
+        show(f"Replay {begun.replay_id} goes over {begun.events} positions of the log.")
+
+
+@subscription_commands.command("test", epilog=examples("subscription test ID"))
+def send_test_event(subscription_id: SubscriptionId, as_json: AsJson = False) -> None:
+    """Send a signed test event now, and say what came back; exits 1 unless it was received."""
+    import asyncio
+
+    from ledger.publisher.policy import Policies
+    from ledger.publisher.trial import send_test
+
+    with opened() as ledger:
+        subscription = _subscription(ledger, subscription_id)
+        policy = Policies().of(_operator(ledger).delivery(subscription_id).choices)
+        networks = ledger.config.allowed_networks
+        outcome = asyncio.run(send_test(ledger.directory, subscription, policy, networks))
+    milliseconds = round(outcome.seconds * 1000, 1)
+    if as_json:
+        document(
+            {
+                "received": outcome.received,
+                **picked(outcome, "status", "problem"),
+                "milliseconds": milliseconds,
+            }
+        )
+    elif outcome.received:
+        show(f"Received: status {outcome.status} after {milliseconds} ms.")
+    if not outcome.received:
+        complain(f"Not received: {outcome.problem} ({milliseconds} ms).")
+        raise typer.Exit(1)
+
+
+@deadletter_commands.command("list", epilog=examples("deadletters list", "deadletters list --json"))
+def list_dead_letters(
+    subscription_id: Annotated[
+        UUID | None, typer.Option("--subscription", help="Only this subscription's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the events that were given up after their last retry, oldest first."""
+    with opened() as ledger:
+        letters = _operator(ledger).dead_letters(subscription_id)
+    names = (
+        *("dead_letter_id", "subscription_id", "site_id", "partition", "position", "version"),
+        *("attempts", "last_error", "died_at"),
+    )
+    if as_json:
+        document([picked(letter, *names) for letter in letters])
+        return
+    rows = [
+        (
+            letter.dead_letter_id,
+            letter.subscription_id,
+            letter.site_id,
+            letter.version,
+            letter.attempts,
+            letter.last_error,
+            age(letter.died_at),
+        )
+        for letter in letters
+    ]
+    headings = ("number", "subscription", "site", "version", "attempts", "last error", "died")
+    show(table(headings, rows))
+
+
+@deadletter_commands.command("retry", epilog=examples("deadletters retry 17"))
+def retry_dead_letter(number: DeadLetterId, as_json: AsJson = False) -> None:
+    """Send a dead letter again, with the whole schedule of retries."""
+    with opened() as ledger:
+        begun = _operator(ledger).retry_dead_letter(number)
+    if as_json:
+        document(picked(begun, "replay_id", "subscription_id"))
+    else:
+        show(f"Dead letter {number} is sent again to {begun.subscription_id}.")
+
+
+@deadletter_commands.command("drop", epilog=examples("deadletters drop 17"))
+def drop_dead_letter(number: DeadLetterId, as_json: AsJson = False) -> None:
+    """Forget a dead letter: its receiver will not get it. The log keeps the event."""
+    with opened() as ledger:
+        _operator(ledger).drop_dead_letter(number)
+    if as_json:
+        document({"dead_letter_id": number, "dropped": True})
+    else:
+        show(f"Dropped dead letter {number}.")
+
+
+def _operator(ledger: Ledger) -> DeliveryOperator:
+    from ledger.publisher import DeliveryOperator
+
+    return DeliveryOperator(ledger.database)
+
+
+def _subscription(ledger: Ledger, subscription_id: UUID) -> Subscription:
+    from ledger.errors import NotFound
+
+    for subscription in ledger.directory.subscriptions():
+        if subscription.subscription_id == subscription_id:
+            return subscription
+    raise NotFound("subscription", subscription_id)
+
+
+def _position(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    partition, _, position = text.rpartition(":")
+    try:
+        return int(partition or 0), int(position)
+    except ValueError:
+        raise typer.BadParameter(
+            "expected POSITION or PARTITION:POSITION, such as 1200 or 2:1200"
+        ) from None
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter("--delays: expected seconds, such as 5,30,60") from None
