@@ -86,12 +86,17 @@ def test_a_step_that_fails_leaves_nothing(ledger: Ledger) -> None:
     """Rows without their cursor, or the other way round, are never seen."""
     ledger.create_site()
     table = SettingsHistoryTable(ledger.database)
-    with pytest.raises(RuntimeError), ledger.database.connection() as connection:
-        assert follow.step(connection, table, 0) == 1
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _fail_behind_a_step(ledger, table)
     assert positions(ledger) == []
     assert positions(ledger, "settings_history_fields") == []
     assert_whole(ledger)
+
+
+def _fail_behind_a_step(ledger: Ledger, table: SettingsHistoryTable) -> None:
+    with ledger.database.connection() as connection:
+        assert follow.step(connection, table, 0) == 1
+        raise RuntimeError
 
 
 def test_a_read_sees_what_was_acknowledged_before_it(ledger: Ledger) -> None:
@@ -179,7 +184,7 @@ def test_nothing_is_lost_or_doubled_when_followers_are_killed(
                 [sys.executable, "-c", FOLLOW, place.server_url, str(ledger.config.data_dir)],
                 cwd=ROOT,
             ) as process:
-                eventually(lambda: len(positions(ledger)) > before)
+                eventually(lambda before=before: len(positions(ledger)) > before)
                 process.kill()
         wait()
     assert_whole(ledger)

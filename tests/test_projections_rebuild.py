@@ -45,16 +45,24 @@ def catalogue(ledger: Ledger) -> list[Any]:
     return [
         rows(ledger, query)
         for query in (
-            "SELECT tablename, indexname, indexdef FROM pg_indexes "
-            "WHERE tablename LIKE 'settings_history%%' ORDER BY indexname",
-            "SELECT conrelid::regclass::text AS home, conname, pg_get_constraintdef(oid) AS said "
-            "FROM pg_constraint WHERE conrelid::regclass::text LIKE 'settings_history%%' "
-            "ORDER BY home, conname",
-            "SELECT relname, array(SELECT unnest(relacl)::text ORDER BY 1) AS granted, relowner "
-            "FROM pg_class WHERE relname LIKE 'settings_history%%' AND relkind = 'r' "
-            "ORDER BY relname",
-            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
-            "WHERE table_name LIKE 'settings_history%%' ORDER BY table_name, ordinal_position",
+            (
+                "SELECT tablename, indexname, indexdef FROM pg_indexes "
+                "WHERE tablename LIKE 'settings_history%%' ORDER BY indexname"
+            ),
+            (
+                "SELECT conrelid::regclass::text AS home, conname, pg_get_constraintdef(oid) AS said "
+                "FROM pg_constraint WHERE conrelid::regclass::text LIKE 'settings_history%%' "
+                "ORDER BY home, conname"
+            ),
+            (
+                "SELECT relname, array(SELECT unnest(relacl)::text ORDER BY 1) AS granted, relowner "
+                "FROM pg_class WHERE relname LIKE 'settings_history%%' AND relkind = 'r' "
+                "ORDER BY relname"
+            ),
+            (
+                "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
+                "WHERE table_name LIKE 'settings_history%%' ORDER BY table_name, ordinal_position"
+            ),
         )
     ]
 
@@ -181,13 +189,17 @@ def test_only_an_owner_rebuilds(place: TestDatabase, ledger: Ledger) -> None:
     ("tampering", "fault"),
     [
         (
-            "UPDATE settings_history SET settings = jsonb_set(settings, '{createInvoice}', '1') "
-            "WHERE position = 2",
+            (
+                "UPDATE settings_history SET settings = jsonb_set(settings, '{createInvoice}', '1') "
+                "WHERE position = 2"
+            ),
             "partition 0, position 2: settings is not what the log gives",
         ),
         (
-            "UPDATE settings_history SET recorded_at = recorded_at - interval '1 s' "
-            "WHERE position = 3",
+            (
+                "UPDATE settings_history SET recorded_at = recorded_at - interval '1 s' "
+                "WHERE position = 3"
+            ),
             "partition 0, position 3: recorded_at is not what the log gives",
         ),
         (
@@ -195,10 +207,12 @@ def test_only_an_owner_rebuilds(place: TestDatabase, ledger: Ledger) -> None:
             "partition 0, position 2: there is no row",
         ),
         (
-            "INSERT INTO settings_history SELECT partition, 99, originator_id, 99, site_id, kind, "
-            "recorded_at, event_id, actor_type, actor_ref, on_behalf_of_type, on_behalf_of_ref, "
-            "reason_ref, origin, channel, credential, asserted, request_id, fields, changes, "
-            "settings FROM settings_history WHERE position = 3",
+            (
+                "INSERT INTO settings_history SELECT partition, 99, originator_id, 99, site_id, kind, "
+                "recorded_at, event_id, actor_type, actor_ref, on_behalf_of_type, on_behalf_of_ref, "
+                "reason_ref, origin, channel, credential, asserted, request_id, fields, changes, "
+                "settings FROM settings_history WHERE position = 3"
+            ),
             "partition 0, position 99: a row beyond the cursor",
         ),
         (
@@ -206,8 +220,10 @@ def test_only_an_owner_rebuilds(place: TestDatabase, ledger: Ledger) -> None:
             "position 2: the mark of the field createInvoice is not what the log gives",
         ),
         (
-            "INSERT INTO settings_history_fields SELECT partition, originator_id, 'colour', "
-            "version, position, recorded_at FROM settings_history WHERE position = 3",
+            (
+                "INSERT INTO settings_history_fields SELECT partition, originator_id, 'colour', "
+                "version, position, recorded_at FROM settings_history WHERE position = 3"
+            ),
             "position 3: the mark of the field colour is not what the log gives",
         ),
         (
