@@ -89,6 +89,12 @@ def test_the_walk_meets_every_kind(app, site):
     for kind in KINDS.values():
         for method in ("GET", "HEAD", "PATCH"):
             assert (method, kind.path) in walked
+    for name in ("orders-settings", "checkout-settings"):
+        for question in ("changes", "as-of", "diff", "blame"):
+            assert ("GET", f"/ledger/v1/{name}/{question}") in walked
+        for undo in ("restore", "revert"):
+            assert ("POST", f"/ledger/v1/{name}/{undo}") in walked
+    assert ("GET", "/ledger/v1/events") in walked
 
 
 def test_what_is_public_is_there(app):
@@ -163,9 +169,16 @@ async def test_a_credential_without_scopes_that_fit_gets_nowhere(http, app, ledg
     assert set(answers.values()) == {403}, answers
 
 
-async def test_the_same_requests_are_let_in_with_the_right_credential(http, app, site, key):
+async def test_the_same_requests_are_let_in_with_the_right_credential(http, app, site, token):
     """The refusals above are about the credential: with the right one no route says 401 or 403."""
+    answers = await statuses(http, app, site.site_id, {"Authorization": token})
+    assert not {401, 403} & set(answers.values()), answers
+
+
+async def test_a_key_opens_all_but_the_feed_of_an_app(http, app, site, key):
+    """An API key acts as a Wix user, who has no webhooks and so nothing to pull."""
     answers = await statuses(http, app, site.site_id, {"Authorization": key.api_key})
+    assert answers.pop(("GET", "/ledger/v1/events")) == 403
     assert not {401, 403} & set(answers.values()), answers
 
 

@@ -18,12 +18,16 @@ from ledger.settings import SettingsKind
 from ledger.web.callers import Callers
 from ledger.web.documentation import DESCRIPTION, document, version
 from ledger.web.errors import internal_error, refuse, refuse_in_framework
+from ledger.web.event_routes import add_event_routes
 from ledger.web.health import add_health_routes
+from ledger.web.histories import Histories, resource_names
+from ledger.web.history_routes import add_history_routes
 from ledger.web.key_routes import add_key_routes
 from ledger.web.oauth_routes import add_oauth_routes
 from ledger.web.request_id import RequestIds
 from ledger.web.served import ServedLedger
 from ledger.web.settings_routes import add_settings_routes
+from ledger.web.undo_routes import add_undo_routes
 
 
 def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None) -> FastAPI:
@@ -41,6 +45,11 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
     callers = Callers(ledger)
     for kind in served:
         add_settings_routes(app, ledger, callers, kind)
+    histories = Histories(ledger)
+    for name, kind in resource_names(served).items():
+        add_history_routes(app, ledger, callers, histories, name, kind)
+        add_undo_routes(app, ledger, callers, histories, name, kind)
+    add_event_routes(app, ledger, callers, histories, served)
     add_oauth_routes(app, ledger.access)
     add_key_routes(app, ledger.directory)
     add_health_routes(app, ledger.database)

@@ -29,7 +29,7 @@ Every failure has the body `{"message", "details"}`, where `details` holds a
 """
 
 # The instant of the seeds' samples.
-_SAMPLE_TIME = datetime(2024, 7, 4, 15, 10, 46, 70_000, tzinfo=UTC)
+SAMPLE_TIME = datetime(2024, 7, 4, 15, 10, 46, 70_000, tzinfo=UTC)
 
 _FAILURES: Mapping[int, str] = {
     400: "The request is malformed, or the patch broke rules: one violation per field.",
@@ -47,7 +47,7 @@ _FAILURES: Mapping[int, str] = {
     504: "It is unknown whether the change was recorded: repeat it with the same Idempotency-Key.",
 }
 
-_SITE: dict[str, Any] = {
+SITE: dict[str, Any] = {
     "name": "wix-site-id",
     "in": "header",
     "description": "The site meant; without it the credential's own.",
@@ -60,14 +60,14 @@ _IF_NONE_MATCH: dict[str, Any] = {
     "schema": {"type": "string", "pattern": schemas.ENTITY_TAGS},
     "example": '"12"',
 }
-_IF_MATCH: dict[str, Any] = {
+IF_MATCH: dict[str, Any] = {
     "name": "If-Match",
     "in": "header",
     "description": "Change only while the settings have one of these ETags; 412 otherwise.",
     "schema": {"type": "string", "pattern": schemas.ENTITY_TAGS},
     "example": '"12"',
 }
-_IDEMPOTENCY_KEY: dict[str, Any] = {
+IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Within 24 hours, a request repeated with its key changes nothing again.",
@@ -78,7 +78,7 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
         "pattern": "^[!-~]+$",
     },
 }
-_REASON: dict[str, Any] = {
+REASON: dict[str, Any] = {
     "name": "X-Ledger-Reason",
     "in": "header",
     "description": (
@@ -100,19 +100,19 @@ _RETRY_AFTER = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-_CONSISTENT_REPLY = {
+CONSISTENT_REPLY = {
     CONSISTENT: {
         "description": "Send it with later requests: they then see this change. Opaque.",
         "schema": {"type": "string"},
     }
 }
-_CONSISTENT: dict[str, Any] = {
+CONSISTENT_PARAMETER: dict[str, Any] = {
     "name": CONSISTENT,
     "in": "header",
     "description": "The last one that a reply had; one that is not ours is ignored.",
     "schema": {"type": "string"},
 }
-_ETAG = {
+ETAG = {
     "ETag": {
         "description": "The settings' version, in quotes.",
         "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
@@ -130,17 +130,17 @@ def version() -> str:
 
 def describe_get(kind: SettingsKind) -> dict[str, Any]:
     """What to tell about a kind's GET, as arguments of ``add_api_route``."""
-    unchanged = {"description": "The settings are those at hand.", "headers": HEADERS | _ETAG}
+    unchanged = {"description": "The settings are those at hand.", "headers": HEADERS | ETAG}
     return {
-        "summary": f"Get {_title(kind)}",
+        "summary": f"Get {title(kind)}",
         "description": f"Needs the permission {kind.read_permission}.",
-        "operation_id": f"get{_schema_name(kind)}",
-        "tags": [_title(kind)],
+        "operation_id": f"get{schema_name(kind)}",
+        "tags": [title(kind)],
         "responses": _success(kind, kind.defaults())
         | {304: unchanged}
         | failures(400, 401, 403, 404, 429, 500, 503),
         "openapi_extra": {
-            "parameters": [_SITE, _IF_NONE_MATCH, _CONSISTENT],
+            "parameters": [SITE, _IF_NONE_MATCH, CONSISTENT_PARAMETER],
             "security": [{"credential": []}],
         },
     }
@@ -148,21 +148,21 @@ def describe_get(kind: SettingsKind) -> dict[str, Any]:
 
 def describe_patch(kind: SettingsKind) -> dict[str, Any]:
     """What to tell about a kind's PATCH, as arguments of ``add_api_route``."""
-    patch = _sample_patch(kind)
-    body = {"schema": reference(f"{_schema_name(kind)}Update"), "example": {kind.wrapper: patch}}
+    patch = sample_patch(kind)
+    body = {"schema": reference(f"{schema_name(kind)}Update"), "example": {kind.wrapper: patch}}
     return {
-        "summary": f"Update {_title(kind)}",
+        "summary": f"Update {title(kind)}",
         "description": (
             "Fields that are not sent keep their value, objects merge field by field, null resets "
             f"to the default. Needs the permission {kind.update_permission} and the identity of a "
             "Wix user or an app."
         ),
-        "operation_id": f"update{_schema_name(kind)}",
-        "tags": [_title(kind)],
-        "responses": _success(kind, kind.merge(kind.defaults(), patch), _CONSISTENT_REPLY)
+        "operation_id": f"update{schema_name(kind)}",
+        "tags": [title(kind)],
+        "responses": _success(kind, kind.merge(kind.defaults(), patch), CONSISTENT_REPLY)
         | failures(*(_FAILURES.keys() - {428})),
         "openapi_extra": {
-            "parameters": [_SITE, _IF_MATCH, _IDEMPOTENCY_KEY, _REASON, _CONSISTENT],
+            "parameters": [SITE, IF_MATCH, IDEMPOTENCY_KEY, REASON, CONSISTENT_PARAMETER],
             "requestBody": {"required": True, "content": {"application/json": body}},
             "security": [{"credential": []}],
         },
@@ -189,8 +189,8 @@ def document(app: FastAPI, kinds: Iterable[SettingsKind]) -> None:
     """Make ``/openapi.json`` hold the schemas of these kinds, and how to send a credential."""
     components: dict[str, Any] = {"Error": schemas.ERROR, "OAuthError": schemas.OAUTH_ERROR}
     for kind in kinds:
-        components[_schema_name(kind)] = schemas.reply_schema(kind)
-        components[f"{_schema_name(kind)}Update"] = schemas.patch_schema(kind)
+        components[schema_name(kind)] = schemas.reply_schema(kind)
+        components[f"{schema_name(kind)}Update"] = schemas.patch_schema(kind)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -212,13 +212,13 @@ def document(app: FastAPI, kinds: Iterable[SettingsKind]) -> None:
 def _success(
     kind: SettingsKind, settings: Mapping[str, Any], headers: Mapping[str, Any] | None = None
 ) -> dict[int | str, Any]:
-    sample = {kind.wrapper: kind.reply(settings, _SAMPLE_TIME, _SAMPLE_TIME)}
-    content = {"schema": reference(_schema_name(kind)), "example": sample}
+    sample = {kind.wrapper: kind.reply(settings, SAMPLE_TIME, SAMPLE_TIME)}
+    content = {"schema": reference(schema_name(kind)), "example": sample}
     return {
         200: {
             "description": "The settings.",
             "content": {"application/json": content},
-            "headers": {**HEADERS, **_ETAG, **(headers or {})},
+            "headers": {**HEADERS, **ETAG, **(headers or {})},
         }
     }
 
@@ -246,7 +246,7 @@ def _status_reply(description: str, status: str) -> dict[str, Any]:
     return {"description": description, "content": content, "headers": HEADERS}
 
 
-def _sample_patch(kind: SettingsKind) -> dict[str, Any]:
+def sample_patch(kind: SettingsKind) -> dict[str, Any]:
     """The first switch turned over: for orders settings the seed's own sample."""
     for name, value in kind.defaults().items():
         if isinstance(value, bool):
@@ -259,9 +259,11 @@ def reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _schema_name(kind: SettingsKind) -> str:
+def schema_name(kind: SettingsKind) -> str:
+    """What the kind's body is called in the document."""
     return kind.wrapper[:1].upper() + kind.wrapper[1:]
 
 
-def _title(kind: SettingsKind) -> str:
+def title(kind: SettingsKind) -> str:
+    """What people call the kind."""
     return kind.fqdn.rpartition(".")[2].replace("_", " ")

@@ -12,6 +12,8 @@ from ledger.aggregate import SettingsRecord
 from ledger.config import Config
 from ledger.database import Database
 from ledger.directory import Directory
+from ledger.handle import SiteHandle
+from ledger.history import Horizon
 from ledger.idempotency import Idempotency
 from ledger.identity import Provenance
 from ledger.secrets import Keyring
@@ -35,6 +37,12 @@ class ServedLedger(Protocol):
 
     @property
     def access(self) -> Access: ...
+
+    @property
+    def horizon(self) -> Horizon: ...
+
+    def site(self, site_id: UUID, kind: SettingsKind) -> SiteHandle:
+        """A site's settings of one kind, with their history. Raises NotFound."""
 
     def get(self, site_id: UUID, kind: SettingsKind) -> SettingsRecord:
         """The current settings. May wait for the database."""

@@ -64,9 +64,9 @@ class _SettingsRoutes:
             caller.site_id,
             self._kind,
             self._patch(body),
-            _provenance(request, caller),
+            provenance_of(request, caller, headers.reason(request)),
             if_match=if_match,
-            idempotency=_idempotency(request, caller, if_match, body),
+            idempotency=idempotency_of(request, caller, if_match, body),
         )
         # A change that was handed over is recorded whether or not its caller stays to hear of it.
         record = await asyncio.shield(asyncio.wrap_future(change))
@@ -113,18 +113,20 @@ def _reply_headers(record: SettingsRecord) -> dict[str, str]:
     return {"ETag": headers.entity_tag(record.version), "Cache-Control": "private, no-cache"}
 
 
-def _provenance(request: Request, caller: Caller) -> Provenance:
+def provenance_of(request: Request, caller: Caller, reason: str | None) -> Provenance:
+    """Who changes something by a request, through what and why."""
     return Provenance(
         actor=caller.identity,
         via=Via("http", caller.credential),
-        reason=headers.reason(request),
+        reason=reason,
         request_id=request_id(request.scope),
     )
 
 
-def _idempotency(
+def idempotency_of(
     request: Request, caller: Caller, if_match: list[int] | None, body: Any
 ) -> Idempotency | None:
+    """The request's promise to be the same as others with its key. Raises InvalidInput."""
     key = headers.idempotency_key(request)
     if key is None:
         return None
