@@ -126,6 +126,7 @@ OWNERS: dict[str, set[str]] = {
     "delivery_policies": {"publisher"},
     "delivery_pauses": {"publisher"},
     "delivery_replays": {"publisher"},
+    "publishers": {"publisher"},
 }
 
 # embedded hands its own on, cleaned, to the server that it starts.

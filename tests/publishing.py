@@ -42,12 +42,13 @@ class World:
 
     def publisher(self, **options: Any) -> Publisher:
         settings = {"allowed_networks": LOOPBACK, "schedule": AT_ONCE, **options}
+        if settings.get("timeout", 0.0) > 15.0:
+            settings.setdefault("lease", 120.0)
         return Publisher(self.ledger.database, self.ledger.directory, **settings)
 
     @asynccontextmanager
     async def term(self, **options: Any) -> AsyncIterator[Term]:
         async with self.publisher(**options).term() as term:
-            assert term is not None
             yield term
 
     async def publish(self, **options: Any) -> None:

@@ -21,6 +21,8 @@ from ledger.assembly import Ledger
 from ledger.doorbell import Listener
 from ledger.errors import DatabaseUnavailable
 from ledger.publisher import Publisher, PublisherThread
+from ledger.publisher.lease import LeaseLost
+from ledger.publisher.term import Term
 
 PROCESS = Path(__file__).with_name("publisher_process.py")
 
@@ -37,7 +39,9 @@ def world(database: Any, tmp_path: Path) -> Iterator[World]:
 
 
 @asynccontextmanager
-async def publishing_process(world: World) -> AsyncIterator[asyncio.subprocess.Process]:
+async def publishing_process(
+    world: World, lease: float = 20.0
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A publisher process, gone at the end of the block."""
     config = world.ledger.config
     process = await asyncio.create_subprocess_exec(
@@ -45,6 +49,7 @@ async def publishing_process(world: World) -> AsyncIterator[asyncio.subprocess.P
         str(PROCESS),
         world.ledger.database_url,
         str(config.data_dir),
+        str(lease),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
@@ -88,8 +93,8 @@ async def test_killed_between_post_and_cursor_an_event_comes_again_with_its_id(
         async with publishing_process(world):
             await receiver.until(lambda it: it.arrivals[-1].version == 3 and len(it.arrivals) > 2)
         flip(site)
-        await world.publish()
-        assert receiver.arrivals[-1].version == 4
+        async with running(world.publisher(poll_interval=0.02)):
+            await receiver.until(lambda it: it.arrivals[-1].version == 4)
     ids = {(a.version, a.id, a.data) for a in receiver.arrivals}
     assert sorted(version for version, _, _ in ids) == [2, 3, 4]
 
@@ -111,14 +116,93 @@ async def test_a_waiting_process_takes_over_from_one_that_was_killed(world: Worl
     _assert_first_sent_in_order(receiver.arrivals)
 
 
-async def test_one_publishes_and_a_second_waits_until_it_goes(world: World) -> None:
-    """The second gets no term while the first has one, and one afterwards."""
-    async with world.publisher().term() as first:
-        assert first is not None
-        async with world.publisher().term() as second:
-            assert second is None
-    async with world.publisher().term() as second:
-        assert second is not None
+async def test_two_share_the_feeds_and_one_gets_all_when_the_other_goes(world: World) -> None:
+    """Nobody has more than a fair share, and no feed has two owners."""
+    async with Receiver() as receiver:
+        site = world.site()
+        for _ in range(5):
+            world.subscribe(receiver)
+        async with world.publisher().term() as first:
+            await first.sweep()
+            assert len(first.feeds) == 5
+            async with world.publisher().term() as second:
+                await second.sweep()
+                assert len(second.feeds) == 0
+                await first.sweep()
+                assert len(first.feeds) == 3
+                await second.sweep()
+                assert len(second.feeds) == 2
+                assert not set(first.feeds) & set(second.feeds)
+                await asyncio.to_thread(flip, site, 2)
+                await first.sweep()
+                await second.sweep()
+                await receiver.until(lambda it: len(it.acknowledged) == 10)
+                await second.settled()
+            await first.sweep()
+            assert len(first.feeds) == 5
+            await first.settled()
+    assert len(receiver.arrivals) == 10
+
+
+async def test_who_lost_the_lease_writes_nothing(world: World) -> None:
+    """The epoch on each feed refuses the one before, and its requests stop."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        async with world.publisher().term() as first:
+            await first.sweep()
+            await asyncio.to_thread(flip, site)
+            await first.sweep()
+            await receiver.received(1)
+            await first.settled()
+            with world.ledger.database.connection() as connection:
+                connection.execute("UPDATE publishers SET expires_at = clock_timestamp()")
+            async with world.publisher().term() as second:
+                await second.sweep()
+                await receiver.received(2)
+                await second.settled()
+                await second.checkpoint()
+                await asyncio.to_thread(flip, site)
+                await second.sweep()
+                await receiver.received(3)
+                await first.checkpoint()
+                assert first.fenced == 1
+                with pytest.raises(LeaseLost):
+                    await _sweep_later(first)
+    assert [a.version for a in receiver.arrivals] == [2, 2, 3]
+
+
+async def test_no_request_is_begun_that_could_outlive_the_lease(world: World) -> None:
+    """An attempt of ten seconds under a lease of one waits for ever."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        flip(site)
+        async with world.publisher(lease=1.0, timeout=10.0).term() as term:
+            await term.sweep()
+            while not term.asks:  # noqa: ASYNC110 — it is being read
+                await asyncio.sleep(0)
+            assert not receiver.arrivals
+
+
+async def test_a_stopped_process_loses_its_feeds_and_comes_back_harmless(world: World) -> None:
+    """SIGSTOP longer than the lease: another takes over; SIGCONT: nothing is put back."""
+    async with Receiver() as receiver:
+        sites = [world.site() for _ in range(3)]
+        world.subscribe(receiver)
+        async with publishing_process(world, lease=2.0) as first:
+            await asyncio.to_thread(flip, sites[0])
+            await receiver.received(1)
+            os.kill(first.pid, signal.SIGSTOP)
+            async with running(world.publisher(poll_interval=0.02)):
+                for site in sites:
+                    await asyncio.to_thread(flip, site, 3)
+                await receiver.until(lambda it: len(_known(it.acknowledged)) == 10)
+                os.kill(first.pid, signal.SIGCONT)
+                for site in sites:
+                    await asyncio.to_thread(flip, site, 3)
+                await receiver.until(lambda it: len(_known(it.acknowledged)) == 19)
+    _assert_first_sent_in_order(receiver.arrivals)
 
 
 async def test_a_second_publisher_goes_on_where_the_first_stopped(world: World) -> None:
@@ -223,6 +307,13 @@ async def test_a_broken_feed_begins_again(world: World, monkeypatch: pytest.Monk
         async with running(world.publisher(poll_interval=0.02)):
             await asyncio.to_thread(flip, site)
             await receiver.received(1)
+
+
+async def _sweep_later(term: Term) -> None:
+    """Sweep until the lease is due to be renewed."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await term.sweep()
 
 
 async def _never() -> int:

@@ -327,7 +327,7 @@ async def test_attempts_per_second_are_limited(world: World, operator: DeliveryO
     [
         Choices("sometimes"),
         Choices(timeout=0.0),
-        Choices(timeout=61.0),
+        Choices(timeout=15.5),
         Choices(in_flight=0),
         Choices(per_second=0.0),
         Choices(delays=[-1.0]),

@@ -19,6 +19,10 @@ RECOVERY_PAUSE = 1.0
 """Seconds to wait after trouble of our own, such as no database."""
 
 
+LEASE_PAUSE = 0.05
+"""Seconds to wait for a lease to be renewed, or lost."""
+
+
 class Slots:
     """How many requests a subscription may have in flight: live ones, and retries apart from them.
 
@@ -44,13 +48,19 @@ class Attempts:
     """Makes a feed's attempts until it is closed."""
 
     def __init__(
-        self, courier: Courier, policy: Policy, slots: Slots, changed: Callable[[], None]
+        self,
+        courier: Courier,
+        policy: Policy,
+        slots: Slots,
+        changed: Callable[[], None],
+        holds_for: Callable[[float], bool],
     ) -> None:
         self.gone: str | None = None
         self._courier = courier
         self._policy = policy
         self._slots = slots
         self._changed = changed
+        self._holds_for = holds_for
         self._closed = False
         self._in_flight = 0
         self._none_in_flight = asyncio.Event()
@@ -66,6 +76,10 @@ class Attempts:
             await self._slots.pace()
             if self._closed:
                 raise asyncio.CancelledError
+            if not self._holds_for(self._policy.timeout):
+                # It could outlive the lease, and another process send beside it.
+                await asyncio.sleep(LEASE_PAUSE)
+                continue
             try:
                 outcome = await self._counted(span, letter)
             except LedgerError as error:

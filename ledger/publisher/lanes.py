@@ -35,6 +35,7 @@ class Tools:
     courier: Courier
     blocking: BlockingCalls
     changed: Callable[[], None]
+    holds_for: Callable[[float], bool]
 
 
 @dataclass(slots=True)

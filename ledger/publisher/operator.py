@@ -21,7 +21,7 @@ from ledger.publisher.positions import (
 )
 
 MOST_IN_FLIGHT = 1000
-LONGEST_TIMEOUT = 60.0
+LONGEST_TIMEOUT = 15.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
 
 import structlog
 
@@ -14,7 +15,7 @@ from ledger.publisher.bell import Bell
 from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.deliver import Courier
 from ledger.publisher.guard import Network
-from ledger.publisher.lease import Lease
+from ledger.publisher.lease import LEASE, Lease
 from ledger.publisher.letters import LetterReader
 from ledger.publisher.policy import Policies
 from ledger.publisher.sign import KeyRack, Keys
@@ -27,11 +28,13 @@ CHECKPOINT_INTERVAL = 0.2
 
 
 class Publisher:
-    """Delivers at least once, in version order per site; one process at a time does.
+    """Delivers at least once, in version order per site; processes share the feeds.
 
     ``directory`` is asked for signing keys. ``allowed_networks`` are private networks that
     may receive. ``schedule`` (the seconds to wait after each failed attempt) and ``timeout``
     (those of one attempt) replace the policies' own; ``poll_interval`` how long a lost doorbell can delay an event.
+    ``lease`` is how many seconds a process that stands still keeps its feeds, ``grace`` how
+    many requests in flight get when it is asked to stop.
     """
 
     def __init__(
@@ -43,7 +46,12 @@ class Publisher:
         schedule: Sequence[float] | None = None,
         timeout: float | None = None,
         poll_interval: float = 0.25,
+        lease: float = LEASE,
+        grace: float = GRACE,
     ) -> None:
+        self._publisher_id = uuid4()
+        self._lease_seconds = lease
+        self._grace = grace
         self._database = database
         self._keys = KeyRack(directory)
         self._reader = LetterReader(database)
@@ -54,8 +62,8 @@ class Publisher:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until ``stop`` is set.
 
-        Waits while another process publishes, and takes over when that one goes. Trouble with
-        the database ends a term, never the run.
+        Takes a fair share of the feeds, and those of a process that goes. Trouble with the
+        database ends a term, never the run.
         """
         bell = Bell(self._database)
         stopping = asyncio.ensure_future(_ring_at(stop, bell))
@@ -73,27 +81,20 @@ class Publisher:
             bell.close()
 
     @asynccontextmanager
-    async def term(self) -> AsyncIterator[Term | None]:
-        """A term that the caller takes step by step; None while another process publishes.
+    async def term(self) -> AsyncIterator[Term]:
+        """A term that the caller takes step by step, beside those of other processes.
 
-        Leaving it gives requests in flight a moment, writes progress and lets the next one
-        take over; leaving it by an error writes nothing.
+        Leaving it gives requests in flight a moment, writes progress and lets others take
+        over; leaving it by an error writes nothing.
         """
-        async with self._candidacy() as (lease, blocking):
-            if not await blocking.run(lease.take):
-                yield None
-                return
-            async with self._term(lease, blocking) as term:
-                yield term
-
-    @asynccontextmanager
-    async def _candidacy(self) -> AsyncIterator[tuple[Lease, BlockingCalls]]:
-        """A session that may take the lease, let go of at the end."""
         blocking = BlockingCalls()
         try:
-            lease = await blocking.run(Lease.open, self._database)
+            lease = await blocking.run(
+                Lease.open, self._database, self._publisher_id, self._lease_seconds
+            )
             try:
-                yield lease, blocking
+                async with self._term(lease, blocking) as term:
+                    yield term
             finally:
                 lease.release()
         finally:
@@ -102,28 +103,19 @@ class Publisher:
     @asynccontextmanager
     async def _term(self, lease: Lease, blocking: BlockingCalls) -> AsyncIterator[Term]:
         async with Courier(self._keys, self._allowed_networks, blocking) as courier:
-            term = Term(lease, self._reader, courier, self._policies, blocking)
+            term = Term(lease, self._reader, courier, self._policies, blocking, self._grace)
             try:
                 yield term
-                await term.close(GRACE)
+                await term.close(self._grace)
                 await term.checkpoint()
             finally:
                 await term.close(0)
 
     async def _serve(self, bell: Bell, stop: asyncio.Event) -> None:
-        """Wait for the lease and follow the log for as long as it is held."""
-        async with self._candidacy() as (lease, blocking):
-            waited = False
-            while not await blocking.run(lease.take):
-                if not waited:
-                    log.info("publisher waits for the one that publishes now")
-                    waited = True
-                await _pause(stop, self._poll_interval)
-                if stop.is_set():
-                    return
-            log.info("publisher took the lease")
-            async with self._term(lease, blocking) as term:
-                await self._follow(term, bell, stop)
+        """Follow the log for as long as the lease is held."""
+        async with self.term() as term:
+            log.info("publisher begins", publisher=str(self._publisher_id))
+            await self._follow(term, bell, stop)
 
     async def _follow(self, term: Term, bell: Bell, stop: asyncio.Event) -> None:
         clock = asyncio.get_running_loop().time

@@ -19,8 +19,8 @@ class Span:
 
     ``position`` is the last one done with, ``beyond`` the stretches done with after it (first
     and last of each), ``head`` the partition's last; positions above ``until_position`` are
-    not received. A deleted subscription still gets what was appended before. ``epoch`` is 0
-    until somebody takes the feed on.
+    not received. A deleted subscription still gets what was appended before. ``epoch`` rises
+    whenever somebody takes the feed on; ``owner`` is whoever has it under a lease that lasts.
     """
 
     feed_id: UUID
@@ -38,6 +38,7 @@ class Span:
     until_position: int | None
     head: int
     epoch: int
+    owner: UUID | None
     policy: str
     delays: list[float] | None
     timeout: float | None
@@ -94,11 +95,14 @@ WITH heads AS MATERIALIZED (
            coalesce(done.position, feeds.after_position) AS position,
            coalesce(done.beyond, '{}') AS beyond,
            feeds.until_position, feeds.head, coalesce(done.epoch, 0) AS epoch,
+           owner.publisher_id AS owner,
            coalesce(chosen.policy, 'ordered') AS policy, chosen.delays, chosen.timeout,
            chosen.in_flight, chosen.per_second
     FROM feeds
     JOIN subscriptions AS subscription USING (subscription_id)
     LEFT JOIN delivery_cursors AS done USING (feed_id, partition)
+    LEFT JOIN publishers AS owner
+      ON owner.publisher_id = done.publisher_id AND owner.expires_at > clock_timestamp()
     LEFT JOIN delivery_policies AS chosen USING (subscription_id)
     LEFT JOIN delivery_pauses AS pause USING (subscription_id)
 )
@@ -106,11 +110,16 @@ SELECT * FROM spans
 WHERE NOT deleted OR (NOT replay AND NOT paused AND position < until_position)
 """
 
+# The epoch seen before stands for "free": whoever took the feed meanwhile has raised it.
 _TAKE = """
-INSERT INTO delivery_cursors (feed_id, partition, position, epoch)
-SELECT feed_id, partition, position, 1
-FROM unnest(%s::uuid[], %s::integer[], %s::bigint[]) AS feed (feed_id, partition, position)
-ON CONFLICT (feed_id, partition) DO UPDATE SET epoch = delivery_cursors.epoch + 1
+INSERT INTO delivery_cursors (feed_id, partition, position, epoch, publisher_id)
+SELECT feed_id, partition, position, epoch + 1, %s
+FROM unnest(%s::uuid[], %s::integer[], %s::bigint[], %s::bigint[])
+     AS feed (feed_id, partition, position, epoch)
+ON CONFLICT (feed_id, partition) DO UPDATE
+SET epoch = excluded.epoch, publisher_id = excluded.publisher_id
+WHERE delivery_cursors.epoch = excluded.epoch - 1
+RETURNING feed_id, partition
 """
 
 
@@ -120,14 +129,41 @@ def load_spans(connection: Connection) -> list[Span]:
         return cursor.execute(_SPANS).fetchall()
 
 
-def take(connection: Connection, spans: Sequence[Span]) -> None:
-    """Become the only one who writes these feeds' progress."""
+def take(connection: Connection, spans: Sequence[Span], publisher_id: UUID) -> set[FeedKey]:
+    """Become the only one who writes these feeds' progress; those that nobody took meanwhile."""
     ordered = sorted(spans, key=lambda span: span.key)
-    connection.execute(
+    rows = connection.execute(
         _TAKE,
         (
+            publisher_id,
             [span.feed_id for span in ordered],
             [span.partition for span in ordered],
             [span.position for span in ordered],
+            [span.epoch for span in ordered],
         ),
+    ).fetchall()
+    return {(row["feed_id"], row["partition"]) for row in rows}
+
+
+def give_back(connection: Connection, keys: Sequence[FeedKey], publisher_id: UUID) -> None:
+    """Leave feeds to whoever wants them."""
+    connection.execute(
+        """
+        UPDATE delivery_cursors SET publisher_id = NULL
+        FROM unnest(%s::uuid[], %s::integer[]) AS feed (feed_id, partition)
+        WHERE (delivery_cursors.feed_id, delivery_cursors.partition)
+              = (feed.feed_id, feed.partition)
+          AND publisher_id = %s
+        """,
+        ([key[0] for key in keys], [key[1] for key in keys], publisher_id),
     )
+
+
+def living_publishers(connection: Connection) -> int:
+    """How many processes share the feeds."""
+    row = connection.execute(
+        "SELECT count(*) AS publishers FROM publishers WHERE expires_at > clock_timestamp()"
+    ).fetchone()
+    assert row is not None
+    publishers: int = row["publishers"]
+    return publishers

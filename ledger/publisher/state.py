@@ -208,3 +208,8 @@ def _write_ends(connection: Connection, progress: Iterable[Progress]) -> None:
         "DELETE FROM delivery_lanes WHERE feed_id = %s AND partition = %s",
         [one.key for one in progress if one.forgotten],
     )
+    cursor.executemany(
+        "DELETE FROM delivery_cursors WHERE feed_id = %s AND partition = %s "
+        "AND feed_id IN (SELECT replay_id FROM delivery_replays)",
+        [one.key for one in progress if one.forgotten],
+    )

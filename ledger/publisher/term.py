@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import structlog
@@ -17,21 +18,28 @@ from ledger.publisher.lanes import Tools
 from ledger.publisher.lease import Lease
 from ledger.publisher.letters import LetterReader
 from ledger.publisher.policy import Policies
-from ledger.publisher.spans import FeedKey, Span, load_spans, take
+from ledger.publisher.spans import (
+    FeedKey,
+    Span,
+    give_back,
+    living_publishers,
+    load_spans,
+    take,
+)
 from ledger.publisher.state import Progress, WaitingSite, load_waiting, write
 
 log = structlog.get_logger(__name__)
 
 GRACE = 0.5
-"""Seconds that requests in flight get where a feed ends."""
+"""Seconds that requests in flight get where a feed ends, unless more is asked for."""
 
 
 class Term:
-    """Keeps a feed for every subscription and partition, and writes down how far they got.
+    """Keeps this process's share of the feeds, and writes down how far they got.
 
     ``sweep`` and ``checkpoint`` use the lease's connection, so the one that loses the lease
-    finds out by DatabaseUnavailable, at the latest at the next sweep. They are called by one
-    task, one after the other.
+    finds out by LeaseLost or DatabaseUnavailable, at the latest at the next sweep. They are
+    called by one task, one after the other.
     """
 
     def __init__(
@@ -41,20 +49,33 @@ class Term:
         courier: Courier,
         policies: Policies,
         blocking: BlockingCalls,
+        grace: float = GRACE,
     ) -> None:
+        self._grace = grace
         self._lease = lease
         self._blocking = blocking
         self._policies = policies
         self._changed = asyncio.Event()
-        self._tools = Tools(reader, courier, blocking, self._changed.set)
+        self._tools = Tools(reader, courier, blocking, self._changed.set, lease.holds_for)
         self._feeds: dict[FeedKey, Feed] = {}
         self._slots: dict[UUID, Slots] = {}
         self._ended: list[Progress] = []
+        self.fenced = 0
 
     @property
     def quiet(self) -> bool:
         """Whether no feed has anything to do before time passes or the log grows."""
         return all(feed.quiet for feed in self._feeds.values())
+
+    @property
+    def feeds(self) -> list[FeedKey]:
+        """The feeds that this process has taken on."""
+        return list(self._feeds)
+
+    @property
+    def asks(self) -> bool:
+        """Whether any feed has something that it wants to send."""
+        return any(feed.pending_sites for feed in self._feeds.values())
 
     @property
     def stopped(self) -> list[FeedKey]:
@@ -79,18 +100,38 @@ class Term:
         for feed in self._feeds.values():
             if feed.failure is not None:
                 raise feed.failure
-        spans = await self._blocking.run(self._lease.transact, load_spans)
+        spans, publishers = await self._blocking.run(self._lease.transact, self._look)
         await self._end_those_over({span.key: span for span in spans})
         for span in spans:
             if span.key in self._feeds:
                 self._feeds[span.key].update(span)
-        wanted = [s.key for s in spans if s.key not in self._feeds and not s.paused]
-        if wanted:
+        share = math.ceil(sum(not span.paused for span in spans) / max(publishers, 1))
+        if len(self._feeds) > share:
+            await self._end(list(self._feeds)[share:])
+            return
+        free = [span for span in spans if self._is_free(span)][: share - len(self._feeds)]
+        if free:
             begun, waiting = await self._blocking.run(
-                self._lease.transact, lambda connection: _take(connection, wanted)
+                self._lease.transact, lambda connection: self._take(connection, free)
             )
             for span in begun:
                 self._begin(span, [site for site in waiting if _key(site) == span.key])
+
+    def _look(self, connection: Connection) -> tuple[list[Span], int]:
+        self._lease.renew(connection)
+        return load_spans(connection), living_publishers(connection)
+
+    def _is_free(self, span: Span) -> bool:
+        mine = span.owner == self._lease.publisher_id
+        return span.key not in self._feeds and not span.paused and (mine or span.owner is None)
+
+    def _take(
+        self, connection: Connection, free: Sequence[Span]
+    ) -> tuple[Sequence[Span], Sequence[WaitingSite]]:
+        """Take feeds on, and look where they stand now that nobody else can move them."""
+        taken = take(connection, free, self._lease.publisher_id)
+        spans = [span for span in load_spans(connection) if span.key in taken]
+        return spans, load_waiting(connection, list(taken))
 
     async def checkpoint(self) -> None:
         """Write down what changed since the last time, in one transaction."""
@@ -102,13 +143,14 @@ class Term:
         lost = await self._blocking.run(
             self._lease.transact, lambda connection: write(connection, changed)
         )
+        self.fenced += len(lost)
         log.info(
             "publisher checkpoint",
             received=sum(one.received for one in changed),
             failed=sum(one.failed for one in changed),
             dead=sum(len(one.dead) for one in changed),
             waiting=sum(feed.waiting for feed in self._feeds.values()),
-            lost=len(lost),
+            fenced=len(lost),
         )
 
     async def close(self, grace: float = 0.0) -> None:
@@ -128,28 +170,24 @@ class Term:
             for key, feed in self._feeds.items()
             if key not in spans or not feed.stands(spans[key])
         ]
-        if not over:
-            return
-        await asyncio.gather(*(self._feeds[key].retire(GRACE) for key in over))
-        for key in over:
+        if over:
+            await self._end(over, forgotten={key for key in over if key not in spans})
+
+    async def _end(self, keys: Sequence[FeedKey], forgotten: Collection[FeedKey] = ()) -> None:
+        """Let requests under way end, write how far these feeds got, and leave them."""
+        await asyncio.gather(*(self._feeds[key].retire(self._grace) for key in keys))
+        for key in keys:
             feed = self._feeds.pop(key)
             await feed.close()
             progress = feed.collect()
-            progress.forgotten = key not in spans
+            progress.forgotten = key in forgotten
             self._ended.append(progress)
             self._slots.pop(feed.span.subscription_id, None)
-        # Written before any of them begins again.
         await self.checkpoint()
-
-
-def _take(
-    connection: Connection, keys: Sequence[FeedKey]
-) -> tuple[Sequence[Span], Sequence[WaitingSite]]:
-    """Become the only one who writes these feeds' progress, and look where they stand."""
-    wanted = set(keys)
-    take(connection, [span for span in load_spans(connection) if span.key in wanted])
-    spans = [span for span in load_spans(connection) if span.key in wanted and not span.paused]
-    return spans, load_waiting(connection, keys)
+        await self._blocking.run(
+            self._lease.transact,
+            lambda connection: give_back(connection, keys, self._lease.publisher_id),
+        )
 
 
 def _key(site: WaitingSite) -> FeedKey:
