@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ledger.actors import LONGEST_REASON
 from ledger.settings import SettingsKind
 from ledger.web.documentation import (
     CONSISTENT_PARAMETER,
@@ -98,19 +99,7 @@ def describe_undo(kind: SettingsKind, operation: str) -> dict[str, Any]:
         "revert": "Undoes what one change did, by a new change. Fields changed since stay as they "
         "are and are listed; where that is all of them, nothing is recorded and version is null.",
     }
-    sources: dict[str, Any] = {"version": _NUMBER}
     sample = {"version": 3, "reason": "The import was wrong", "dryRun": True}
-    if operation == "restore":
-        sources["at"] = _TEXT | {"description": _WHEN}
-    asked = {
-        "type": "object",
-        "properties": {
-            **{name: {"anyOf": [form, {"type": "null"}]} for name, form in sources.items()},
-            "reason": {"type": ["string", "null"], "description": "Or in X-Ledger-Reason."},
-            "dryRun": {"type": ["boolean", "null"], "description": "Tell, and record nothing."},
-        },
-        "additionalProperties": False,
-    }
     return {
         "summary": f"{operation.capitalize()}: {title(kind)}",
         "description": f"{what[operation]} Needs the permission {kind.update_permission}.",
@@ -122,7 +111,9 @@ def describe_undo(kind: SettingsKind, operation: str) -> dict[str, Any]:
             "parameters": [SITE, IF_MATCH, IDEMPOTENCY_KEY, REASON, CONSISTENT_PARAMETER],
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": asked, "example": sample}},
+                "content": {
+                    "application/json": {"schema": _undo_schema(operation), "example": sample}
+                },
             },
             "security": [{"credential": []}],
         },
@@ -238,6 +229,24 @@ def _diff_schema() -> dict[str, Any]:
 def _blame_schema() -> dict[str, Any]:
     owed = _object({"value": {}, "version": _NUMBER, **_OWED}, ("on_behalf_of", "reason", "origin"))
     return {"type": "object", "additionalProperties": owed}
+
+
+def _undo_schema(operation: str) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    said = "Needed, here or in X-Ledger-Reason, unless dryRun is true."
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "version": _VERSION_BOUNDS,
+            "reason": text | {"maxLength": LONGEST_REASON, "description": said},
+            "dryRun": {"type": "boolean", "description": "Tell, and record nothing."},
+        },
+        "additionalProperties": False,
+    }
+    if operation == "revert":
+        return schema | {"required": ["version"]}
+    schema["properties"]["at"] = text | {"description": f"{_WHEN}."}
+    return schema | {"oneOf": [{"required": ["version"]}, {"required": ["at"]}]}
 
 
 def _undone_schema() -> dict[str, Any]:

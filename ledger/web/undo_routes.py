@@ -191,7 +191,7 @@ def _wish(request: Request, caller: Caller, body: Any, sources: tuple[str, ...])
         if name not in known
     ]
     violations += _malformed(body)
-    given = [name for name in sources if body.get(name) is not None]
+    given = [name for name in sources if name in body]
     if len(given) != 1:
         rule = "ONE_OF_ALIGNMENT" if given else "REQUIRED_ONE_OF_FIELD"
         named = " or ".join(sources)
@@ -222,9 +222,9 @@ def _malformed(body: Mapping[str, Any]) -> list[Violation]:
     }
     found = []
     for name, (form, expected) in forms.items():
-        value = body.get(name)
-        if value is None:
+        if name not in body:
             continue
+        value = body[name]
         if not isinstance(value, form) or (form is int and isinstance(value, bool)):
             found.append(Violation(name, f"must be {expected}", "FORMAT"))
         elif isinstance(value, int) and name == "version" and not 1 <= value < 10**18:
