@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Protocol
 
 from ledger import eventlog
+from ledger.aggregate import CHANGED_TOPIC, CREATED_TOPIC
 from ledger.database import PROJECTION_LOCK, Connection, Database, DatabaseError, translated_errors
 from ledger.doorbell import Listener
 from ledger.errors import DatabaseUnavailable, LedgerCorrupt, LedgerError, Unavailable, UnknownTopic
-from ledger.eventlog import RecordedEvent
 from projections import cursors
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class Projection(Protocol):
 
     name: str
 
-    def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
-        """Take on the events that come next on their partition."""
+    def apply(self, connection: Connection, partition: int, after: int, upto: int) -> None:
+        """Take on the events of the partition in (after, upto], all of known topics."""
 
 
 def step(connection: Connection, projection: Projection, partition: int, limit: int = PAGE) -> int:
@@ -39,20 +39,63 @@ def step(connection: Connection, projection: Projection, partition: int, limit: 
     lost or doubled however many do this at once, or are killed in between.
     Raises LedgerCorrupt for a gap in the log, UnknownTopic.
     """
-    # Rows and cursor are lost together or not at all, and the log has it all: no need to
-    # wait for the disk.
-    connection.execute("SET LOCAL synchronous_commit = off")
+    prepare(connection)
     position = cursors.hold(connection, projection.name, partition)
-    events = eventlog.read_after(connection, partition, position, limit)
-    if not events:
-        return 0
-    for expected, event in enumerate(events, start=position + 1):
+    upto = readable(connection, partition, position, limit)
+    if upto > position:
+        projection.apply(connection, partition, position, upto)
+        cursors.move(connection, projection.name, partition, upto)
+    return upto - position
+
+
+def prepare(connection: Connection) -> None:
+    """Set the transaction up for taking on events.
+
+    Rows and cursor are lost together or not at all, and the log has it all: no need to wait
+    for the disk. And a plan made while the log was short would be kept while it grows.
+    """
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'off', true), "
+        "set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"
+    )
+
+
+def readable(connection: Connection, partition: int, position: int, limit: int) -> int:
+    """The last position of the next ``limit`` events that can be read without a break.
+
+    Raises LedgerCorrupt or UnknownTopic where not even the next one can.
+    """
+    row = connection.execute(
+        """
+        SELECT count(*) AS events, max(position) AS last,
+               min(position) FILTER (WHERE topic <> ALL (%(known)s)) AS unknown
+        FROM (
+            SELECT position, topic FROM events
+            WHERE partition = %(partition)s AND position > %(position)s
+            ORDER BY position LIMIT %(limit)s
+        ) AS next
+        """,
+        {
+            "known": [CREATED_TOPIC, CHANGED_TOPIC],
+            "partition": partition,
+            "position": position,
+            "limit": limit,
+        },
+    ).fetchone()
+    if row is None or not row["events"]:
+        return position
+    last: int = row["last"] if row["unknown"] is None else row["unknown"] - 1
+    if row["last"] - position == row["events"] and last > position:
+        return last
+    for expected, event in enumerate(
+        eventlog.read_after(connection, partition, position, limit), start=position + 1
+    ):
+        place = f"partition {partition}, position {event.position}"
         if event.position != expected:
-            place = f"partition {partition}, position {event.position}"
             raise LedgerCorrupt(place, f"follows position {expected - 1}: there is a gap")
-    projection.apply(connection, events)
-    cursors.move(connection, projection.name, partition, events[-1].position)
-    return len(events)
+        if event.topic not in (CREATED_TOPIC, CHANGED_TOPIC):
+            raise UnknownTopic(event.topic, place)
+    return last
 
 
 def catch_up(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from ledger.database import Connection, Database, class_row
-from ledger.eventlog import RecordedEvent
 from ledger.history.rows import RecordedChange
 from ledger.history.table import AuditQuestion, SiteQuestion
 from projections import follow, search
@@ -28,17 +26,15 @@ class SettingsHistoryTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
-        """Add a row per event, and one per field that it touched."""
-        changes = [RecordedChange.of(event) for event in events]
-        _copy(connection, "COPY settings_history FROM STDIN", map(_row, changes))
-        _copy(connection, "COPY settings_history_fields FROM STDIN", _field_rows(changes))
+    def apply(self, connection: Connection, partition: int, after: int, upto: int) -> None:
+        """Add a row per event in (after, upto], and one per field that it touched."""
+        bounds = {"partition": partition, "after": after, "upto": upto}
+        connection.execute(TAKE_ON.encode(), bounds)
 
-    def apply_fresh(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
+    def apply_fresh(self, connection: Connection, partition: int, after: int, upto: int) -> None:
         """The same, into the tables that a rebuild fills."""
-        changes = [RecordedChange.of(event) for event in events]
-        _copy(connection, "COPY settings_history_fresh FROM STDIN", map(_row, changes))
-        _copy(connection, "COPY settings_history_fields_fresh FROM STDIN", _field_rows(changes))
+        bounds = {"partition": partition, "after": after, "upto": upto}
+        connection.execute(TAKE_ON_FRESH.encode(), bounds)
 
     def catch_up(self, partition: int, position: int, timeout: float) -> None:
         """See HistoryTable."""
@@ -173,6 +169,63 @@ class SettingsHistoryTable:
         return row is not None
 
 
+# The rows are made where the events are: to carry them to this program and back would cost
+# three times as much. What a row must say is `RecordedChange.of`, and a check compares the two.
+TAKE_ON = """
+WITH RECURSIVE event AS (
+    SELECT partition, position, originator_id, originator_version, topic,
+           convert_from(state, 'UTF8')::jsonb AS facts
+    FROM events
+    WHERE partition = %(partition)s AND position > %(after)s AND position <= %(upto)s
+), value AS (
+    -- A creation's changes come from nothing: one for each value that stands in no other.
+    SELECT event.position, entry.key AS path, entry.value
+    FROM event CROSS JOIN LATERAL jsonb_each(event.facts -> 'settings') AS entry
+    WHERE event.topic = 'ledger:SettingsCreated'
+    UNION ALL
+    SELECT value.position, value.path || '.' || entry.key, entry.value
+    FROM value CROSS JOIN LATERAL jsonb_each(value.value) AS entry
+    WHERE jsonb_typeof(value.value) = 'object'
+), created AS (
+    SELECT position, jsonb_object_agg(path, jsonb_build_object('to', value.value)) AS changes
+    FROM value
+    WHERE jsonb_typeof(value.value) <> 'object' OR value.value = '{}'
+    GROUP BY position
+), change AS (
+    INSERT INTO settings_history
+    SELECT event.partition, event.position, event.originator_id, event.originator_version,
+        (facts ->> 'site_id')::uuid, facts ->> 'kind', (facts ->> 'timestamp')::timestamptz,
+        (facts ->> 'event_id')::uuid,
+        facts -> 'actor' ->> 'type', (facts -> 'actor' ->> 'ref')::uuid,
+        facts -> 'on_behalf_of' ->> 'type', (facts -> 'on_behalf_of' ->> 'ref')::uuid,
+        (facts -> 'reason' ->> 'ref')::uuid, facts ->> 'origin',
+        facts -> 'via' ->> 'channel', facts -> 'via' ->> 'credential',
+        (facts -> 'via' -> 'asserted')::boolean, facts ->> 'request_id',
+        touched.fields, told.changes, facts -> 'settings'
+    FROM event LEFT JOIN created USING (position)
+    CROSS JOIN LATERAL (
+        SELECT CASE event.topic
+            WHEN 'ledger:SettingsCreated' THEN coalesce(created.changes, '{}')
+            ELSE facts -> 'changes' END AS changes
+    ) AS told
+    CROSS JOIN LATERAL (
+        SELECT ARRAY (
+            SELECT DISTINCT array_to_string(names[:length], '.') COLLATE "C"
+            FROM jsonb_object_keys(told.changes) AS path
+            CROSS JOIN LATERAL string_to_array(path, '.') AS names
+            CROSS JOIN LATERAL generate_series(1, cardinality(names)) AS length
+            ORDER BY 1
+        ) AS fields
+    ) AS touched
+    RETURNING partition, originator_id, fields, version, position, recorded_at
+)
+INSERT INTO settings_history_fields
+SELECT partition, originator_id, unnest(fields), version, position, recorded_at FROM change
+"""
+TAKE_ON_FRESH = TAKE_ON.replace(
+    "INSERT INTO settings_history\n", "INSERT INTO settings_history_fresh\n"
+).replace("INSERT INTO settings_history_fields\n", "INSERT INTO settings_history_fields_fresh\n")
+
 STANDING_BY_VERSION = """
 SELECT * FROM settings_history
 WHERE partition = %(partition)s AND originator_id = %(originator_id)s
@@ -205,30 +258,3 @@ WHERE partition = %(partition)s AND originator_id = %(originator_id)s
 def _rows(connection: Connection, query: str, **values: Any) -> list[RecordedChange]:
     with connection.cursor(row_factory=class_row(RecordedChange)) as cursor:
         return cursor.execute(query.encode(), values).fetchall()
-
-
-def _copy(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        for row in rows:
-            copy.write_row(row)
-
-
-def _row(change: RecordedChange) -> tuple[Any, ...]:
-    *plain, changes, settings = (getattr(change, name) for name in change.__slots__)
-    return (*plain, _json(changes), _json(settings))
-
-
-def _field_rows(changes: Iterable[RecordedChange]) -> Iterator[tuple[Any, ...]]:
-    for change in changes:
-        for field in change.fields:
-            yield (
-                change.partition,
-                change.originator_id,
-                field,
-                change.version,
-                change.position,
-                change.recorded_at,
-            )
-
-
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -18,11 +18,11 @@ from ledger.database import (
     translated_errors,
 )
 from ledger.errors import ConfigError, Unavailable
-from projections import cursors
+from projections import cursors, follow
 from projections.history import SettingsHistoryTable
 
 Progress = Callable[[int, int], None]
-PAGE = 2000
+PAGE = 5000
 REBUILDING = -1
 """Stands for a partition in the lock's key: one rebuild at a time."""
 SWAP_ATTEMPTS = 100
@@ -84,27 +84,28 @@ class _Filling:
     def catch_up(self) -> None:
         """Take on what the log has by now, page by page."""
         for partition in self.reached:
-            head = eventlog.head(self._connection, partition)
-            while self.reached[partition] < head:
+            while self._has_more(partition):
                 with self._connection.transaction():
-                    self._connection.execute("SET LOCAL synchronous_commit = off")
-                    self._take_page(partition, head)
+                    self._take_page(partition)
 
     def finish(self) -> None:
         """Take on the rest, in the transaction that holds the cursors."""
         for partition in self.reached:
-            head = eventlog.head(self._connection, partition)
-            while self.reached[partition] < head:
-                self._take_page(partition, head)
+            while self._has_more(partition):
+                self._take_page(partition)
 
-    def _take_page(self, partition: int, head: int) -> None:
+    def _has_more(self, partition: int) -> bool:
+        return self.reached[partition] < eventlog.head(self._connection, partition)
+
+    def _take_page(self, partition: int) -> None:
+        follow.prepare(self._connection)
         after = self.reached[partition]
-        events = eventlog.read_between(self._connection, partition, after, PAGE, stop=head)
-        self._history.apply_fresh(self._connection, events)
-        self.reached[partition] = events[-1].position
+        upto = follow.readable(self._connection, partition, after, PAGE)
+        self._history.apply_fresh(self._connection, partition, after, upto)
+        self.reached[partition] = upto
         if self._progress is not None:
-            total = sum(max(head, place) for place in self.reached.values())
-            self._progress(sum(self.reached.values()), total)
+            heads = {one: eventlog.head(self._connection, one) for one in self.reached}
+            self._progress(sum(self.reached.values()), sum(heads.values()))
 
 
 def _expect_owner(connection: Connection, history: SettingsHistoryTable) -> None:

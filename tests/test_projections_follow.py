@@ -147,7 +147,8 @@ def test_one_follows_and_the_next_takes_over(ledger: Ledger, place: TestDatabase
             assert second.step() == 0
             assert first.step() == 1
             first.close()
-            assert second.claim() == {0}
+            # The server lets go of the lock as the broken connection ends.
+            eventually(lambda: second.claim() == {0})
         finally:
             first.close()
             second.close()
@@ -197,15 +198,15 @@ def test_a_topic_that_is_not_known_stops_the_history_loudly(
     ledger.create_site()
     with psycopg.connect(place.owner_url) as owner:
         owner.execute(
-            "INSERT INTO events VALUES (0, 2, %s, 1, 'ledger:SettingsMoved', '{}', %s)",
-            (uuid4(), bytes(32)),
+            "INSERT INTO events VALUES (0, 2, %s, 1, 'ledger:SettingsMoved', %s, %s)",
+            (uuid4(), b'{"timestamp":"2026-01-01T00:00:00.000000Z"}', bytes(32)),
         )
     with pytest.raises(UnknownTopic, match="Upgrade"):
         ledger.audit.search()
     with pytest.raises(UnknownTopic):
         ledger.projections.follow(threading.Event())
     [status] = [row for row in ledger.projections.status() if row.name == "settings_history"]
-    assert (status.position, status.head, status.lag_events) == (0, 2, 2)
+    assert (status.position, status.head, status.lag_events) == (1, 2, 1)
     assert status.lag_seconds >= 0
 
 
