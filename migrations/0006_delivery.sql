@@ -62,3 +62,14 @@ CREATE TABLE publishers (
 );
 ALTER TABLE delivery_cursors ADD COLUMN publisher_id uuid;
 CREATE INDEX delivery_cursors_by_publisher ON delivery_cursors (publisher_id);
+
+-- Endpoints that fail as a whole, for operators to see; whoever publishes the feed knows itself.
+CREATE TABLE delivery_breakers (
+    feed_id       uuid        NOT NULL,
+    partition     integer     NOT NULL,
+    probes        integer     NOT NULL,
+    next_probe_at timestamptz NOT NULL,
+    last_error    text        NOT NULL,
+    opened_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (feed_id, partition)
+);

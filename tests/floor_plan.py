@@ -127,6 +127,7 @@ OWNERS: dict[str, set[str]] = {
     "delivery_pauses": {"publisher"},
     "delivery_replays": {"publisher"},
     "publishers": {"publisher"},
+    "delivery_breakers": {"publisher"},
 }
 
 # embedded hands its own on, cleaned, to the server that it starts.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from ledger.errors import LedgerError
+from ledger.publisher.breaker import PROBES, Breaker
 from ledger.publisher.deliver import REPLAY_HEADER, Courier, Outcome
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
@@ -30,7 +31,8 @@ class Slots:
     limit of attempts per second.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, probes: Sequence[float] = PROBES) -> None:
+        self.breaker = Breaker(policy.in_flight, probes)
         self.live = asyncio.Semaphore(policy.in_flight)
         self.retries = asyncio.Semaphore(policy.retries_in_flight)
         self._interval = 1 / policy.per_second if policy.per_second else 0.0
@@ -66,12 +68,33 @@ class Attempts:
         self._none_in_flight = asyncio.Event()
         self._none_in_flight.set()
 
-    async def make(self, span: Span, letter: Letter) -> Outcome:
-        """One attempt. Trouble of our own is waited out and never counted as the receiver's.
+    async def make(self, span: Span, letter: Letter, *, fresh: bool) -> Outcome:
+        """One attempt that counts; ``fresh`` says that it is the letter's first.
 
-        Once closed, nothing is sent any more: the task that asks is cancelled. So it is where
-        the receiver says that it is gone; ``gone`` then says so.
+        Waits while the endpoint as a whole fails: what comes of a probe that fails is the
+        endpoint's, not the letter's. Once closed, nothing is sent any more: the task that asks
+        is cancelled. So it is where the receiver says that it is gone; ``gone`` then says so.
         """
+        breaker = self._slots.breaker
+        while True:
+            probe = await breaker.enter(fresh=fresh)
+            try:
+                outcome = await self._whenever_possible(span, letter)
+            except BaseException:
+                breaker.abandon(probe=probe)
+                raise
+            breaker.leave(outcome.problem, letter.originator_id, probe=probe, fresh=fresh)
+            if outcome.gone:
+                self.gone = outcome.problem
+                self._closed = True
+                self._changed()
+                raise asyncio.CancelledError
+            if outcome.received or not probe:
+                return outcome
+            self._changed()
+
+    async def _whenever_possible(self, span: Span, letter: Letter) -> Outcome:
+        """Trouble of our own is waited out and never counted as the receiver's."""
         while True:
             await self._slots.pace()
             if self._closed:
@@ -81,19 +104,12 @@ class Attempts:
                 await asyncio.sleep(LEASE_PAUSE)
                 continue
             try:
-                outcome = await self._counted(span, letter)
+                return await self._counted(span, letter)
             except LedgerError as error:
                 log.warning(
                     "publisher waits", subscription=str(span.subscription_id), problem=str(error)
                 )
                 await asyncio.sleep(RECOVERY_PAUSE)
-                continue
-            if outcome.gone:
-                self.gone = outcome.problem
-                self._closed = True
-                self._changed()
-                raise asyncio.CancelledError
-            return outcome
 
     async def _counted(self, span: Span, letter: Letter) -> Outcome:
         self._in_flight += 1

@@ -58,6 +58,7 @@ class Feed:
         self._written = (span.position, tuple(span.beyond))
         self._received = 0
         self._told_gone = False
+        self._told_breaker = slots.breaker.changes
         self._wake = asyncio.Event()
         for site in waiting:
             self._lanes.restore(site)
@@ -136,6 +137,10 @@ class Feed:
                 self.span.subscription_id,
                 f"the receiver {self._attempts.gone}: it is gone for good",
             )
+        if self._told_breaker != self._desk.slots.breaker.changes:
+            self._told_breaker = self._desk.slots.breaker.changes
+            progress.breaker_changed = True
+            progress.breaker = self._desk.slots.breaker.opened
         over = self.span.replay and self.cursor == self.span.until_position
         progress.finished = over and not len(self._lanes)
         return progress
@@ -200,7 +205,7 @@ class Feed:
         while queue:
             letter = queue[0]
             async with self._desk.slots.live:
-                outcome = await self._attempts.make(self.span, letter)
+                outcome = await self._attempts.make(self.span, letter, fresh=True)
             lane = self._lanes.get(originator_id)
             if lane is None and not outcome.received and not self._desk.policy.holds_back:
                 self._lanes.set_aside(letter, outcome)

@@ -200,7 +200,7 @@ class Lanes:
         if reading.unknown is not None:
             raise reading.unknown
         for letter in reading.letters:
-            outcome = await self._desk.attempts.make(self._desk.span, letter)
+            outcome = await self._desk.attempts.make(self._desk.span, letter, fresh=False)
             self._record(lane, letter, outcome)
             if lane.failures or self._desk.span.deleted:
                 return

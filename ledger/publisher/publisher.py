@@ -13,6 +13,7 @@ from ledger.database import Database
 from ledger.errors import LedgerError
 from ledger.publisher.bell import Bell
 from ledger.publisher.blocking import BlockingCalls
+from ledger.publisher.breaker import PROBES
 from ledger.publisher.deliver import Courier
 from ledger.publisher.guard import Network
 from ledger.publisher.lease import LEASE, Lease
@@ -34,7 +35,8 @@ class Publisher:
     may receive. ``schedule`` (the seconds to wait after each failed attempt) and ``timeout``
     (those of one attempt) replace the policies' own; ``poll_interval`` how long a lost doorbell can delay an event.
     ``lease`` is how many seconds a process that stands still keeps its feeds, ``grace`` how
-    many requests in flight get when it is asked to stop.
+    many requests in flight get when it is asked to stop; ``probes`` when an endpoint that
+    failed as a whole is tried again.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Publisher:
         poll_interval: float = 0.25,
         lease: float = LEASE,
         grace: float = GRACE,
+        probes: Sequence[float] = PROBES,
     ) -> None:
+        self._probes = tuple(probes)
         self._publisher_id = uuid4()
         self._lease_seconds = lease
         self._grace = grace
@@ -103,7 +107,15 @@ class Publisher:
     @asynccontextmanager
     async def _term(self, lease: Lease, blocking: BlockingCalls) -> AsyncIterator[Term]:
         async with Courier(self._keys, self._allowed_networks, blocking) as courier:
-            term = Term(lease, self._reader, courier, self._policies, blocking, self._grace)
+            term = Term(
+                lease,
+                self._reader,
+                courier,
+                self._policies,
+                blocking,
+                self._grace,
+                self._probes,
+            )
             try:
                 yield term
                 await term.close(self._grace)

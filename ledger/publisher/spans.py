@@ -130,7 +130,10 @@ def load_spans(connection: Connection) -> list[Span]:
 
 
 def take(connection: Connection, spans: Sequence[Span], publisher_id: UUID) -> set[FeedKey]:
-    """Become the only one who writes these feeds' progress; those that nobody took meanwhile."""
+    """Become the only one who writes these feeds' progress; those that nobody took meanwhile.
+
+    A breaker that was open has to open again: the endpoint may answer us.
+    """
     ordered = sorted(spans, key=lambda span: span.key)
     rows = connection.execute(
         _TAKE,
@@ -142,7 +145,11 @@ def take(connection: Connection, spans: Sequence[Span], publisher_id: UUID) -> s
             [span.epoch for span in ordered],
         ),
     ).fetchall()
-    return {(row["feed_id"], row["partition"]) for row in rows}
+    taken = {(row["feed_id"], row["partition"]) for row in rows}
+    connection.cursor().executemany(
+        "DELETE FROM delivery_breakers WHERE feed_id = %s AND partition = %s", sorted(taken)
+    )
+    return taken
 
 
 def give_back(connection: Connection, keys: Sequence[FeedKey], publisher_id: UUID) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ledger.database import Connection, class_row
+from ledger.publisher.breaker import Opened
 from ledger.publisher.spans import FeedKey
 
 
@@ -59,6 +60,8 @@ class Progress:
     caught_up: list[tuple[UUID, int]] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     pause: tuple[UUID, str] | None = None
+    breaker: Opened | None = None
+    breaker_changed: bool = False
     finished: bool = False
     forgotten: bool = False
     received: int = 0
@@ -66,7 +69,10 @@ class Progress:
 
     def __bool__(self) -> bool:
         return self.cursor is not None or any(
-            (self.waiting, self.caught_up, self.dead, self.pause, self.finished, self.forgotten)
+            (
+                *(self.waiting, self.caught_up, self.dead),
+                *(self.pause, self.breaker_changed, self.finished, self.forgotten),
+            )
         )
 
 
@@ -97,6 +103,7 @@ def write(connection: Connection, progress: Sequence[Progress]) -> list[FeedKey]
     _write_waiting(connection, [lane for one in mine for lane in one.waiting])
     _delete_lanes(connection, mine)
     _write_dead(connection, [letter for one in mine for letter in one.dead])
+    _write_breakers(connection, mine)
     _write_ends(connection, mine)
     return [one.key for one in progress if one.key not in held]
 
@@ -187,6 +194,32 @@ def _write_dead(connection: Connection, dead: Iterable[DeadLetter]) -> None:
                 letter.last_error,
             )
             for letter in dead
+        ],
+    )
+
+
+def _write_breakers(connection: Connection, progress: Iterable[Progress]) -> None:
+    cursor = connection.cursor()
+    cursor.executemany(
+        "DELETE FROM delivery_breakers WHERE feed_id = %s AND partition = %s",
+        [
+            one.key
+            for one in progress
+            if one.forgotten or (one.breaker_changed and one.breaker is None)
+        ],
+    )
+    cursor.executemany(
+        """
+        INSERT INTO delivery_breakers (feed_id, partition, probes, next_probe_at, last_error)
+        VALUES (%s, %s, %s, clock_timestamp() + make_interval(secs => %s), %s)
+        ON CONFLICT (feed_id, partition)
+        DO UPDATE SET probes = excluded.probes, next_probe_at = excluded.next_probe_at,
+                      last_error = excluded.last_error
+        """,
+        [
+            (*one.key, one.breaker.probes, one.breaker.seconds, one.breaker.last_error)
+            for one in progress
+            if one.breaker is not None
         ],
     )
 

@@ -12,6 +12,7 @@ import structlog
 from ledger.database import Connection
 from ledger.publisher.attempts import Slots
 from ledger.publisher.blocking import BlockingCalls
+from ledger.publisher.breaker import PROBES
 from ledger.publisher.deliver import Courier
 from ledger.publisher.feed import Feed
 from ledger.publisher.lanes import Tools
@@ -50,7 +51,9 @@ class Term:
         policies: Policies,
         blocking: BlockingCalls,
         grace: float = GRACE,
+        probes: Sequence[float] = PROBES,
     ) -> None:
+        self._probes = probes
         self._grace = grace
         self._lease = lease
         self._blocking = blocking
@@ -160,7 +163,7 @@ class Term:
 
     def _begin(self, span: Span, waiting: Sequence[WaitingSite]) -> None:
         policy = self._policies.of(span.choices)
-        slots = self._slots.setdefault(span.subscription_id, Slots(policy))
+        slots = self._slots.setdefault(span.subscription_id, Slots(policy, self._probes))
         self._feeds[span.key] = Feed(span, waiting, policy, slots, self._tools)
 
     async def _end_those_over(self, spans: dict[FeedKey, Span]) -> None:
