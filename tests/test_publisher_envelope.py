@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from uuid import UUID
 
 import jwt
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.directory import SigningKey
 from ledger.directory.apps import new_signing_key
@@ -182,3 +185,52 @@ def test_retries_follow_the_documented_schedule() -> None:
     assert sum(ORDERED_DELAYS[3:]) == 47 * 3600 + 11 * 60
     policy = Policy(jitter=0)
     assert [policy.delay_after(n) for n in (1, 15, 16)] == [5.0, 12 * 3600.0, None]
+
+
+def test_an_event_is_signed_once_and_anew_when_its_end_draws_near(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when the clock was set back: receivers refuse tokens of the future."""
+    key, clock = KeyRack(Keys()).fetch(APP), [1_800_000_000.0]
+    monkeypatch.setattr(sign.time, "time", lambda: clock[0])
+    first = key.sign("{}", 0, "event")
+    clock[0] += sign.LIFETIME - sign.SPARE - 1
+    assert key.sign("{}", 0, "event") == first
+    assert key.sign("{}", 3, "event") != first
+    assert key.sign('{"identity":"erased"}', 0, "event") != first
+    second = key.sign("{}", 0, "event")
+    clock[0] += sign.LIFETIME
+    third = key.sign("{}", 0, "event")
+    assert third not in (first, second)
+    clock[0] -= 3600
+    fourth = key.sign("{}", 0, "event")
+    claims = jwt.decode(fourth, options={"verify_signature": False})
+    assert claims["iat"] == clock[0]
+
+
+def test_standard_webhooks_headers_verify() -> None:
+    """webhook-id, webhook-timestamp and v1a over id, timestamp and the same bytes, with whpk_."""
+    keys = Keys()
+    body = b"the.very.bytes"
+    headers = KeyRack(keys).fetch(APP).webhook_headers("0197-id", body)
+    public = sign.webhook_public_key(keys.key.private_key_pem)
+    assert public.startswith("whpk_")
+    verifier = Ed25519PublicKey.from_public_bytes(base64.b64decode(public[5:]))
+    version, _, signature = headers["webhook-signature"].partition(",")
+    assert (version, headers["webhook-id"]) == ("v1a", "0197-id")
+    signed = f"0197-id.{headers['webhook-timestamp']}.".encode()
+    verifier.verify(base64.b64decode(signature), signed + body)
+    with pytest.raises(InvalidSignature):
+        verifier.verify(base64.b64decode(signature), signed + b"other")
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+
+
+def test_rotating_the_rsa_key_rotates_the_other() -> None:
+    """There is one pair of keys per kid."""
+    one, other = new_signing_key(APP), new_signing_key(APP)
+    assert sign.webhook_public_key(one.private_key_pem) == sign.webhook_public_key(
+        one.private_key_pem
+    )
+    assert sign.webhook_public_key(one.private_key_pem) != sign.webhook_public_key(
+        other.private_key_pem
+    )

@@ -13,7 +13,7 @@ import typer
 from ledger.cli.apps import app_commands, subscription_commands
 from ledger.cli.audit import export, replay, search
 from ledger.cli.copy import copy_settings
-from ledger.cli.deliveries import deadletter_commands
+from ledger.cli.deadletters import deadletter_commands
 from ledger.cli.history import blame, diff, history, show_settings
 from ledger.cli.kinds import kinds
 from ledger.cli.operation import check, migrate, publish, quickstart, serve

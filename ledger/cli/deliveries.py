@@ -1,4 +1,4 @@
-"""Commands for what subscriptions get: policies, pauses, replays, tests and dead letters."""
+"""Commands for what subscriptions get: policies, pauses, replays and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ledger.cli.apps import subscription_commands
 from ledger.cli.opening import opened
 from ledger.cli.output import (
     AsJson,
-    age,
     complain,
     document,
     examples,
@@ -20,7 +19,6 @@ from ledger.cli.output import (
     moment,
     picked,
     show,
-    table,
 )
 
 if TYPE_CHECKING:
@@ -28,15 +26,8 @@ if TYPE_CHECKING:
     from ledger.directory import Subscription
     from ledger.publisher import DeliveryOperator
 
-deadletter_commands = typer.Typer(
-    no_args_is_help=True, help="Dead letters: events that a receiver did not take in the end."
-)
-
 SubscriptionId = Annotated[
     UUID, typer.Argument(metavar="ID", help="As `subscription list` shows it.")
-]
-DeadLetterId = Annotated[
-    int, typer.Argument(metavar="NUMBER", help="As `deadletters list` shows it.")
 ]
 Position = Annotated[
     str | None,
@@ -49,11 +40,16 @@ Position = Annotated[
 @subscription_commands.command("show", epilog=examples("subscription show ID"))
 def show_subscription(subscription_id: SubscriptionId, as_json: AsJson = False) -> None:
     """Show how a subscription is served, and why it is not where it is paused."""
+    from ledger.publisher import webhook_public_key
+
     with opened() as ledger:
         subscription = _subscription(ledger, subscription_id)
-        delivery = _operator(ledger).delivery(subscription_id)
+        delivery = operator_of(ledger).delivery(subscription_id)
+        key = ledger.directory.signing_key(subscription.app_id)
     shown: dict[str, Any] = {
         **picked(subscription, "subscription_id", "app_id", "event_type", "url", "created_at"),
+        "kid": key.kid,
+        "webhook_public_key": webhook_public_key(key.private_key_pem),
         **picked(delivery.choices, "policy", "delays", "timeout", "in_flight", "per_second"),
         "paused": delivery.paused,
         "paused_at": delivery.paused_at,
@@ -93,7 +89,7 @@ def set_policy(
 
     choices = Choices(policy, _numbers(delays), timeout, in_flight, per_second)
     with opened() as ledger:
-        _operator(ledger).set_policy(subscription_id, choices)
+        operator_of(ledger).set_policy(subscription_id, choices)
     if as_json:
         names = ("policy", "delays", "timeout", "in_flight", "per_second")
         document({"subscription_id": subscription_id, **picked(choices, *names)})
@@ -111,7 +107,7 @@ def pause(
 ) -> None:
     """Send nothing to a subscription until it is resumed; nothing is lost."""
     with opened() as ledger:
-        _operator(ledger).pause(subscription_id, reason)
+        operator_of(ledger).pause(subscription_id, reason)
     if as_json:
         document({"subscription_id": subscription_id, "paused": reason})
     else:
@@ -132,7 +128,7 @@ def resume(
         raise typer.BadParameter("give --from-now or --from-position, not both")
     position = _position(from_position)
     with opened() as ledger:
-        _operator(ledger).resume(subscription_id, from_now=from_now, from_position=position)
+        operator_of(ledger).resume(subscription_id, from_now=from_now, from_position=position)
     if as_json:
         document({"subscription_id": subscription_id, "paused": None})
     else:
@@ -169,7 +165,7 @@ def replay(
         since = since.replace(tzinfo=UTC)
     position = _position(from_position)
     with opened() as ledger:
-        begun = _operator(ledger).replay(
+        begun = operator_of(ledger).replay(
             subscription_id, from_position=position, from_time=since, sites=sites or None
         )
     if as_json:
@@ -188,7 +184,7 @@ def send_test_event(subscription_id: SubscriptionId, as_json: AsJson = False) ->
 
     with opened() as ledger:
         subscription = _subscription(ledger, subscription_id)
-        policy = Policies().of(_operator(ledger).delivery(subscription_id).choices)
+        policy = Policies().of(operator_of(ledger).delivery(subscription_id).choices)
         networks = ledger.config.allowed_networks
         outcome = asyncio.run(send_test(ledger.directory, subscription, policy, networks))
     milliseconds = round(outcome.seconds * 1000, 1)
@@ -207,62 +203,8 @@ def send_test_event(subscription_id: SubscriptionId, as_json: AsJson = False) ->
         raise typer.Exit(1)
 
 
-@deadletter_commands.command("list", epilog=examples("deadletters list", "deadletters list --json"))
-def list_dead_letters(
-    subscription_id: Annotated[
-        UUID | None, typer.Option("--subscription", help="Only this subscription's.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the events that were given up after their last retry, oldest first."""
-    with opened() as ledger:
-        letters = _operator(ledger).dead_letters(subscription_id)
-    names = (
-        *("dead_letter_id", "subscription_id", "site_id", "partition", "position", "version"),
-        *("attempts", "last_error", "died_at"),
-    )
-    if as_json:
-        document([picked(letter, *names) for letter in letters])
-        return
-    rows = [
-        (
-            letter.dead_letter_id,
-            letter.subscription_id,
-            letter.site_id,
-            letter.version,
-            letter.attempts,
-            letter.last_error,
-            age(letter.died_at),
-        )
-        for letter in letters
-    ]
-    headings = ("number", "subscription", "site", "version", "attempts", "last error", "died")
-    show(table(headings, rows))
-
-
-@deadletter_commands.command("retry", epilog=examples("deadletters retry 17"))
-def retry_dead_letter(number: DeadLetterId, as_json: AsJson = False) -> None:
-    """Send a dead letter again, with the whole schedule of retries."""
-    with opened() as ledger:
-        begun = _operator(ledger).retry_dead_letter(number)
-    if as_json:
-        document(picked(begun, "replay_id", "subscription_id"))
-    else:
-        show(f"Dead letter {number} is sent again to {begun.subscription_id}.")
-
-
-@deadletter_commands.command("drop", epilog=examples("deadletters drop 17"))
-def drop_dead_letter(number: DeadLetterId, as_json: AsJson = False) -> None:
-    """Forget a dead letter: its receiver will not get it. The log keeps the event."""
-    with opened() as ledger:
-        _operator(ledger).drop_dead_letter(number)
-    if as_json:
-        document({"dead_letter_id": number, "dropped": True})
-    else:
-        show(f"Dropped dead letter {number}.")
-
-
-def _operator(ledger: Ledger) -> DeliveryOperator:
+def operator_of(ledger: Ledger) -> DeliveryOperator:
+    """What does to deliveries as operators wish."""
     from ledger.publisher import DeliveryOperator
 
     return DeliveryOperator(ledger.database)

@@ -6,6 +6,7 @@ from ledger.publisher.guard import check_url
 from ledger.publisher.operator import DeliveryOperator
 from ledger.publisher.policy import ORDERED_DELAYS, Choices
 from ledger.publisher.publisher import Publisher
+from ledger.publisher.sign import webhook_public_key
 from ledger.publisher.thread import PublisherThread
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Publisher",
     "PublisherThread",
     "check_url",
+    "webhook_public_key",
 ]

@@ -134,8 +134,8 @@ class Courier:
         key = self._keys.remembered(app_id)
         if key is None:
             key = await self._blocking.run(self._keys.fetch, app_id)
-        body = key.sign(letter.data, letter.skipped).encode("ascii")
-        headers = {**_HEADERS, **marks}
+        body = key.sign(letter.data, letter.skipped, letter.event_id).encode("ascii")
+        headers = {**_HEADERS, **key.webhook_headers(letter.event_id, body), **marks}
         began = time.monotonic()
         try:
             outcome = await self._post(url, body, headers, policy)
