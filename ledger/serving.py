@@ -50,8 +50,9 @@ class Service:
         """Serve until ``stop`` is set; ``listening`` is called once requests are answered."""
         from ledger.web import create_app
 
+        app = create_app(self._ledger)
         config = uvicorn.Config(
-            create_app(self._ledger),
+            app,
             http="httptools",
             log_config=None,
             access_log=False,
@@ -68,7 +69,7 @@ class Service:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         stop.set()
-        server.should_exit = True
+        app.state.closing = server.should_exit = True
         await asyncio.gather(*tasks, stopping)
 
     def close(self) -> None:

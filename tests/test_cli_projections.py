@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from command_line import CommandLine, interrupted, listening_address
 from own_process import OwnProcess
@@ -12,6 +14,7 @@ from own_process import OwnProcess
 from ledger import Ledger
 from ledger.embedded import EmbeddedServer
 
+READ = "SCOPE.DC-STORES.READ-ORDERS"
 SECRET_KEY = "correct-horse-battery-staple-0123456789"
 
 
@@ -58,6 +61,30 @@ def test_serve_follows_beside_the_api(cli):
         assert caught_up(cli)["lag_seconds"] == 0
         ended, _, errors = interrupted(process)
     assert (ended, "Traceback" in errors) == (0, False)
+
+
+def test_a_request_that_waits_does_not_hold_up_the_end(cli):
+    """A long pull is answered when the server is asked to stop, and nothing is said of it."""
+    site = cli.json("site", "create")["site_id"]
+    app = cli.json("app", "create", "--name", "Polling", "--scope", READ)
+    instance = cli.json("app", "install", app["app_id"], site)["instance_id"]
+    asked = {"grant_type": "client_credentials", "instance_id": instance}
+    asked |= {"client_id": app["app_id"], "client_secret": app["app_secret"]}
+    with cli.started("serve", "--port", 0, "--no-publish") as process:
+        address = listening_address(process)
+        token = httpx.post(f"{address}/oauth2/token", json=asked).json()["access_token"]
+        with ThreadPoolExecutor() as threads:
+            headers = {"Authorization": token}
+            url = f"{address}/ledger/v1/events?wait=30"
+            waiting = threads.submit(httpx.get, url, headers=headers, timeout=60)
+            # Answered behind the one that waits, which was sent before.
+            assert httpx.get(f"{address}/readyz").status_code == 200
+            ended, _, errors = interrupted(process)
+            try:
+                assert waiting.result().json()["events"] == []
+            except httpx.TransportError:
+                pass  # It had not even connected when the server was asked to stop.
+    assert (ended, errors) == (0, "")
 
 
 def test_a_rebuild_changes_no_answer(cli):

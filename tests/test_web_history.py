@@ -478,7 +478,13 @@ async def test_a_waiting_request_is_answered_by_the_next_event(ledger, world, op
 
 @pytest.mark.parametrize(
     ("query", "name"),
-    [("after=x", "after"), ("after=-1", "after"), ("limit=0", "limit"), ("wait=60", "wait")],
+    [
+        ("after=x", "after"),
+        ("after=-1", "after"),
+        ("after=123456789", "after"),
+        ("limit=0", "limit"),
+        ("wait=60", "wait"),
+    ],
 )
 async def test_a_bad_question_to_the_feed_names_the_parameter(
     ledger, world, open_client, query, name

@@ -14,7 +14,7 @@ from ledger.actors import resolve_actors
 from ledger.aggregate import CHANGED_TOPIC, CREATED_TOPIC, originator_id
 from ledger.database import Connection, Database
 from ledger.directory import Installation
-from ledger.errors import UnknownTopic
+from ledger.errors import InvalidInput, UnknownTopic
 from ledger.eventlog import RecordedEvent
 from ledger.publisher.envelope import webhook_data
 from ledger.settings import SettingsKind
@@ -47,12 +47,15 @@ class PullFeed:
     ) -> Pulled:
         """The next ``limit`` events of these kinds behind ``position``.
 
-        Raises UnknownTopic where the next one is of a type that this program does not know.
+        Raises UnknownTopic where the next one is of a type that this program does not know,
+        InvalidInput for a position that the log has not reached.
         """
         position = max(position, installation.after_position)
         by_entity = {originator_id(installation.site_id, kind.fqdn): kind for kind in kinds}
         with self._database.connection() as connection:
             found = _read(connection, installation, list(by_entity), position, limit)
+            if not found:
+                _expect_reached(connection, installation, position)
             page = _known(found[:limit])
             created = _creations(connection, installation.partition, page)
             actors = resolve_actors(
@@ -105,6 +108,13 @@ def _read(
         if event.topic != CREATED_TOPIC and (until is None or event.position <= until)
     ]
     return sorted(told, key=lambda event: event.position)[: limit + 1]
+
+
+def _expect_reached(connection: Connection, installation: Installation, position: int) -> None:
+    """Raise InvalidInput for a position from elsewhere: events up to there would be passed over."""
+    head = eventlog.head(connection, installation.partition)
+    if position > head:
+        raise InvalidInput("after", f"the log has not reached {position}; it is at {head}")
 
 
 def _version_behind(

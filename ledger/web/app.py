@@ -23,6 +23,7 @@ from ledger.web.health import add_health_routes
 from ledger.web.histories import Histories, resource_names
 from ledger.web.history_routes import add_history_routes
 from ledger.web.key_routes import add_key_routes
+from ledger.web.metrics_routes import add_metrics_routes
 from ledger.web.oauth_routes import add_oauth_routes
 from ledger.web.request_id import RequestIds
 from ledger.web.served import ServedLedger
@@ -31,7 +32,11 @@ from ledger.web.undo_routes import add_undo_routes
 
 
 def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None) -> FastAPI:
-    """Serve a ledger that is open, and that the caller closes after the server has stopped."""
+    """Serve a ledger that is open, and that the caller closes after the server has stopped.
+
+    Whoever is about to stop the server sets ``app.state.closing``: requests that wait for
+    something to happen are then answered.
+    """
     served = list(KINDS.values() if kinds is None else kinds)
     app = FastAPIOffline(
         docs_url="/docs",
@@ -42,6 +47,7 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
         redirect_slashes=False,
         static_url="/docs/assets",
     )
+    app.state.closing = False
     callers = Callers(ledger)
     for kind in served:
         add_settings_routes(app, ledger, callers, kind)
@@ -53,6 +59,7 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
     add_oauth_routes(app, ledger.access)
     add_key_routes(app, ledger.directory)
     add_health_routes(app, ledger.database)
+    add_metrics_routes(app, ledger.database)
     app.add_exception_handler(LedgerError, refuse)
     app.add_exception_handler(RequestValidationError, refuse_in_framework)
     app.add_exception_handler(HTTPException, refuse_in_framework)

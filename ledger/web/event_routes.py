@@ -96,6 +96,7 @@ class _EventRoutes:
     ) -> Pulled:
         after, limit, wait = asked
         clock = asyncio.get_running_loop().time
+        # A server that is asked to stop waits for no event.
         deadline = clock() + wait
         installation = await self._histories.run(lambda: self._installation(caller))
 
@@ -105,7 +106,9 @@ class _EventRoutes:
         while True:
             pulled = await self._histories.run(page)
             left = deadline - clock()
-            if pulled.events or left <= 0 or await request.is_disconnected():
+            if pulled.events or left <= 0 or request.app.state.closing:
+                return pulled
+            if await request.is_disconnected():
                 return pulled
             await asyncio.sleep(min(POLL_SECONDS, left))
 
