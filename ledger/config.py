@@ -59,6 +59,9 @@ class Config(BaseSettings):
     rate_limit: int = Field(
         200, ge=0, description="Requests a minute of one key or app instance; 0: no limit."
     )
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token that `/metrics` asks for; absent: there is no `/metrics`."
+    )
     oidc_issuer: str | None = Field(
         None,
         description="Identity provider whose tokens are accepted; https, as its tokens have it.",

@@ -73,3 +73,54 @@ CREATE TABLE delivery_breakers (
     opened_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (feed_id, partition)
 );
+
+-- The attempts of the last weeks, for operators. Site and version stand in the log: a row is as
+-- small as it can be, and without an index but the ranges of time, because there is one for
+-- each attempt. Thirty-two days in a ring: the serving role owns no table, so it can neither
+-- make nor drop one; it may call a function that empties days which are over.
+CREATE TABLE delivery_attempts (
+    attempted_at timestamptz NOT NULL,
+    feed_id      uuid        NOT NULL,
+    position     bigint      NOT NULL,
+    partition    integer     NOT NULL,
+    milliseconds real        NOT NULL,
+    ring         smallint    NOT NULL,
+    status       smallint,
+    error        text
+) PARTITION BY LIST (ring);
+
+DO $$
+BEGIN
+    FOR slot IN 0..31 LOOP
+        EXECUTE format(
+            'CREATE TABLE delivery_attempts_%s PARTITION OF delivery_attempts FOR VALUES IN (%s)',
+            lpad(slot::text, 2, '0'), slot
+        );
+    END LOOP;
+END
+$$;
+CREATE INDEX delivery_attempts_by_time ON delivery_attempts USING brin (attempted_at);
+
+-- Empties every day but the last kept_days and the next one, where clocks differ.
+CREATE FUNCTION forget_delivery_attempts(kept_days integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    today    integer := floor(extract(epoch FROM clock_timestamp()) / 86400);
+    emptied  integer := 0;
+    filled   boolean;
+    slot     text;
+BEGIN
+    IF kept_days NOT BETWEEN 1 AND 30 THEN
+        RAISE EXCEPTION 'kept_days must be from 1 to 30';
+    END IF;
+    FOR day IN today + 2 .. today + 32 - kept_days LOOP
+        slot := 'delivery_attempts_' || lpad((day % 32)::text, 2, '0');
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', slot) INTO filled;
+        IF filled THEN
+            EXECUTE format('TRUNCATE %I', slot);
+            emptied := emptied + 1;
+        END IF;
+    END LOOP;
+    RETURN emptied;
+END
+$$;

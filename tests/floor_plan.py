@@ -128,6 +128,7 @@ OWNERS: dict[str, set[str]] = {
     "delivery_replays": {"publisher"},
     "publishers": {"publisher"},
     "delivery_breakers": {"publisher"},
+    "delivery_attempts": {"publisher"},
 }
 
 # embedded hands its own on, cleaned, to the server that it starts.

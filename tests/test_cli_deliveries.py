@@ -105,6 +105,18 @@ def test_dead_letters_are_listed_and_unknown_ones_refused(cli: CommandLine) -> N
         assert cli.refusal("deadletters", command, 17) == "There is no dead letter 17."
 
 
+def test_status_and_deliveries_are_told(cli: CommandLine, app: str) -> None:
+    """A subscription that nobody serves lags without an owner, and has no attempts yet."""
+    wanted = subscribe(cli, app)
+    feeds = cli.json("publisher", "status")["feeds"]
+    (mine,) = [feed for feed in feeds if feed["subscription_id"] == wanted]
+    assert (mine["lag"], mine["owner"]) == (0, None)
+    assert "nobody" in cli.words("publisher", "status")
+    assert cli.json("deliveries", wanted) == []
+    unknown = uuid4()
+    assert cli.refusal("deliveries", unknown) == f"There is no subscription or site {unknown}."
+
+
 def test_misuse_is_told(cli: CommandLine, app: str) -> None:
     """An unknown subscription or policy, and a position that is none."""
     unknown = uuid4()

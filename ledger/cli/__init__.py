@@ -19,6 +19,7 @@ from ledger.cli.kinds import kinds
 from ledger.cli.operation import check, migrate, publish, quickstart, serve
 from ledger.cli.output import complain, examples
 from ledger.cli.projections import project, projection_commands
+from ledger.cli.publishing import deliveries, publisher_commands
 from ledger.cli.settings import settings_commands
 from ledger.cli.sites import key_commands, site_commands
 from ledger.cli.undo import restore, revert
@@ -43,6 +44,10 @@ app.add_typer(app_commands, name="app")
 app.add_typer(key_commands, name="key")
 app.add_typer(subscription_commands, name="subscription")
 app.add_typer(deadletter_commands, name="deadletters")
+app.command(epilog=examples("deliveries SITE", "deliveries SUBSCRIPTION --limit 5 --json"))(
+    deliveries
+)
+app.add_typer(publisher_commands, name="publisher")
 app.add_typer(settings_commands, name="settings")
 settings_commands.command(
     "copy",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import structlog
 
 from ledger.errors import LedgerError
 from ledger.publisher.breaker import PROBES, Breaker
 from ledger.publisher.deliver import REPLAY_HEADER, Courier, Outcome
+from ledger.publisher.journal import Attempt
 from ledger.publisher.letters import Letter
+from ledger.publisher.metrics import ATTEMPTS, LATENCY
 from ledger.publisher.policy import Policy
 from ledger.publisher.spans import Span
 
@@ -58,6 +61,7 @@ class Attempts:
         holds_for: Callable[[float], bool],
     ) -> None:
         self.gone: str | None = None
+        self.made: list[Attempt] = []
         self._courier = courier
         self._policy = policy
         self._slots = slots
@@ -116,11 +120,31 @@ class Attempts:
         self._none_in_flight.clear()
         try:
             marks = {REPLAY_HEADER: str(span.feed_id)} if span.replay else {}
-            return await self._courier.attempt(span.app_id, span.url, letter, self._policy, marks)
+            at = datetime.now(UTC)
+            outcome = await self._courier.attempt(
+                span.app_id, span.url, letter, self._policy, marks
+            )
+            self._note(span, letter, at, outcome)
+            return outcome
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._none_in_flight.set()
+
+    def _note(self, span: Span, letter: Letter, at: datetime, outcome: Outcome) -> None:
+        self.made.append(
+            Attempt(
+                at,
+                *span.key,
+                letter.position,
+                outcome.seconds * 1000,
+                outcome.status,
+                outcome.problem,
+            )
+        )
+        LATENCY.observe(outcome.seconds)
+        answered = "failed" if outcome.status is None else "refused"
+        ATTEMPTS.labels("received" if outcome.received else answered).inc()
 
     async def close(self, grace: float) -> None:
         """Start nothing more, and wait up to ``grace`` seconds for what is under way.

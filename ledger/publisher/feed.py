@@ -126,6 +126,7 @@ class Feed:
         """What changed since the last time. Cursor and lanes are of one moment."""
         progress = Progress(self.span.key, self._epoch, received=self._received)
         self._received = 0
+        progress.attempts, self._attempts.made = self._attempts.made, []
         self._lanes.collect(progress)
         standing = (self.cursor, tuple(self.beyond))
         if standing != self._written:

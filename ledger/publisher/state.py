@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ledger.database import Connection, class_row
 from ledger.publisher.breaker import Opened
+from ledger.publisher.journal import Attempt, copy_attempts
 from ledger.publisher.spans import FeedKey
 
 
@@ -64,13 +65,14 @@ class Progress:
     breaker_changed: bool = False
     finished: bool = False
     forgotten: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
     received: int = 0
     failed: int = 0
 
     def __bool__(self) -> bool:
         return self.cursor is not None or any(
             (
-                *(self.waiting, self.caught_up, self.dead),
+                *(self.waiting, self.caught_up, self.dead, self.attempts),
                 *(self.pause, self.breaker_changed, self.finished, self.forgotten),
             )
         )
@@ -94,10 +96,13 @@ def load_waiting(connection: Connection, keys: Sequence[FeedKey]) -> list[Waitin
 def write(connection: Connection, progress: Sequence[Progress]) -> list[FeedKey]:
     """Write each feed's progress whose epoch still stands; return the feeds that lost theirs.
 
+    Attempts are noted in any case: they were made.
     The cursors' rows stay locked until the transaction ends, so that nobody takes a feed over
     between the look at its epoch and the writes.
     """
     held = _held(connection, progress)
+    if any(one.attempts for one in progress):
+        copy_attempts(connection, (attempt for one in progress for attempt in one.attempts))
     mine = [one for one in progress if one.key in held]
     _write_cursors(connection, mine)
     _write_waiting(connection, [lane for one in mine for lane in one.waiting])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Collection, Sequence
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import structlog
@@ -15,9 +16,11 @@ from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.breaker import PROBES
 from ledger.publisher.deliver import Courier
 from ledger.publisher.feed import Feed
+from ledger.publisher.journal import forget_old_attempts
 from ledger.publisher.lanes import Tools
 from ledger.publisher.lease import Lease
 from ledger.publisher.letters import LetterReader
+from ledger.publisher.metrics import FENCED
 from ledger.publisher.policy import Policies
 from ledger.publisher.spans import (
     FeedKey,
@@ -64,6 +67,7 @@ class Term:
         self._slots: dict[UUID, Slots] = {}
         self._ended: list[Progress] = []
         self.fenced = 0
+        self._tidied: date | None = None
 
     @property
     def quiet(self) -> bool:
@@ -147,6 +151,7 @@ class Term:
             self._lease.transact, lambda connection: write(connection, changed)
         )
         self.fenced += len(lost)
+        FENCED.inc(len(lost))
         log.info(
             "publisher checkpoint",
             received=sum(one.received for one in changed),
@@ -155,6 +160,10 @@ class Term:
             waiting=sum(feed.waiting for feed in self._feeds.values()),
             fenced=len(lost),
         )
+        today = datetime.now(UTC).date()
+        if today != self._tidied:
+            self._tidied = today
+            await self._blocking.run(self._lease.transact, forget_old_attempts)
 
     async def close(self, grace: float = 0.0) -> None:
         """Send nothing more. Requests in flight get ``grace`` seconds; then all stops."""

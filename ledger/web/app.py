@@ -59,7 +59,7 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
     add_oauth_routes(app, ledger.access)
     add_key_routes(app, ledger.directory)
     add_health_routes(app, ledger.database)
-    add_metrics_routes(app, ledger.database)
+    add_metrics_routes(app, ledger)
     app.add_exception_handler(LedgerError, refuse)
     app.add_exception_handler(RequestValidationError, refuse_in_framework)
     app.add_exception_handler(HTTPException, refuse_in_framework)
