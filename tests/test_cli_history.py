@@ -415,3 +415,16 @@ def test_bad_input_is_one_sentence_that_names_it(cli, site, command, sentence):
 def test_misuse_exits_2(cli, command):
     """What the command line's grammar forbids is told with the usage, and exits 2."""
     assert "Usage:" in cli.refusal(*command, status=2)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("history", "show", "diff", "blame", "restore", "revert", "search", "replay", "export"),
+        *("project", "projections status", "projections rebuild", "projections check"),
+    ],
+)
+def test_help_shows_a_call_that_can_be_typed(cli, command):
+    """Each command's ``--help`` explains it and gives an example."""
+    told = cli.words(*command.split(), "--help")
+    assert f"$ settings-ledger {command}" in told

@@ -461,6 +461,25 @@ async def test_a_feed_holds_only_what_the_app_may_receive(ledger, world):
         assert told == [ORDERS_SETTINGS.event_type] * (status == 200)
 
 
+async def test_pulling_under_concurrent_writes_misses_nothing(ledger, world, open_client):
+    """While others write, every event comes once, in the order of versions."""
+    site = world.site()
+    client = app_client(ledger, world, site, open_client)
+    writers = [Thread(target=flip, args=(site, 20)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    versions, after = [], "0"
+    while len(versions) < 80:
+        page = await answer(client, "/ledger/v1/events", after=after, limit=7, wait=5)
+        versions += [
+            int(json.loads(event["data"])["entityEventSequence"]) for event in page["events"]
+        ]
+        after = page["pagingMetadata"]["cursors"]["next"]
+    for writer in writers:
+        writer.join()
+    assert versions == list(range(2, 82))
+
+
 async def test_a_waiting_request_is_answered_by_the_next_event(ledger, world, open_client):
     """``wait`` holds the request until something happens; a wait in vain ends with nothing."""
     site = world.site()
