@@ -4,80 +4,71 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from command_line import CommandLine, interrupted, listening_address
+from command_line import PATIENCE, CommandLine, interrupted, listening_address
 from own_process import OwnProcess
 
 from ledger import Ledger
-from ledger.embedded import EmbeddedServer
 
 READ = "SCOPE.DC-STORES.READ-ORDERS"
 SECRET_KEY = "correct-horse-battery-staple-0123456789"
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory):
-    """The command line on a data directory whose server runs as long as the module's tests."""
-    data_dir = tmp_path_factory.mktemp("cli") / "data"
-    with EmbeddedServer.open(data_dir):
-        yield CommandLine(data_dir)
+def ledger(tmp_path_factory):
+    """A ledger on an embedded server, which other processes join."""
+    with Ledger.open(data_dir=tmp_path_factory.mktemp("cli") / "data") as ledger:
+        yield ledger
 
 
-def caught_up(cli):
-    """The history's status, once it has all that the log has; asked until then."""
-    for _ in range(30):
-        [status] = [
-            row for row in cli.json("projections", "status") if row["name"] == "settings_history"
-        ]
-        if status["followed"] and status["lag_events"] == 0:
+@pytest.fixture(scope="module")
+def cli(ledger):
+    """The command line on the same data directory."""
+    return CommandLine(ledger.config.data_dir)
+
+
+def caught_up(ledger):
+    """The history's status, once somebody follows the log and has all of it."""
+    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+    while True:
+        [status] = [row for row in ledger.projections.status() if row.name == "settings_history"]
+        if status.followed and status.lag_events == 0:
             return status
-    raise AssertionError(status)
+        assert time.monotonic() < deadline, status
+        pause.wait(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_project_follows_until_it_is_asked_to_stop(cli, number):
+def test_project_follows_until_it_is_asked_to_stop(cli, ledger):
     """``project`` holds the partition, takes on what is recorded, and ends with 0."""
-    site = cli.json("site", "create")["site_id"]
     with cli.started("project") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "Following the log\n"
-        cli.words("settings", "update", "--site", site, "--set", "createInvoice=true")
-        status = caught_up(cli)
-        assert status["position"] == status["head"] > 1
-        ended, _, errors = interrupted(process, number)
-    assert ended == 0
-    assert "Traceback" not in errors
-
-
-def test_serve_follows_beside_the_api(cli):
-    """While ``serve`` runs, nobody else needs to follow the log."""
-    site = cli.json("site", "create")["site_id"]
-    with cli.started("serve", "--port", 0, "--no-publish") as process:
-        listening_address(process)
-        cli.words("settings", "update", "--site", site, "--set", "createInvoice=true")
-        assert caught_up(cli)["lag_seconds"] == 0
-        ended, _, errors = interrupted(process)
+        ledger.create_site().update({"createInvoice": True})
+        status = caught_up(ledger)
+        assert status.position == status.head > 1
+        ended, _, errors = interrupted(process, signal.SIGTERM)
     assert (ended, "Traceback" in errors) == (0, False)
 
 
-def test_a_request_that_waits_does_not_hold_up_the_end(cli):
-    """A long pull is answered when the server is asked to stop, and nothing is said of it."""
-    site = cli.json("site", "create")["site_id"]
-    app = cli.json("app", "create", "--name", "Polling", "--scope", READ)
-    instance = cli.json("app", "install", app["app_id"], site)["instance_id"]
-    asked = {"grant_type": "client_credentials", "instance_id": instance}
-    asked |= {"client_id": app["app_id"], "client_secret": app["app_secret"]}
+def test_serve_follows_and_its_end_keeps_nobody_waiting(cli, ledger):
+    """A long pull is answered when ``serve`` is asked to stop, and nothing is said of it."""
+    site = ledger.create_site()
+    app = ledger.directory.create_app("Polling", [READ])
+    instance = ledger.directory.install(app.app_id, site.site_id).instance_id
+    token = ledger.access.grants.grant(str(app.app_id), app.app_secret, str(instance))
     with cli.started("serve", "--port", 0, "--no-publish") as process:
         address = listening_address(process)
-        token = httpx.post(f"{address}/oauth2/token", json=asked).json()["access_token"]
+        assert caught_up(ledger).lag_seconds == 0
         with ThreadPoolExecutor() as threads:
             headers = {"Authorization": token}
             url = f"{address}/ledger/v1/events?wait=30"
             waiting = threads.submit(httpx.get, url, headers=headers, timeout=60)
-            # Answered behind the one that waits, which was sent before.
+            # Asked behind the one that waits, and answered before it.
             assert httpx.get(f"{address}/readyz").status_code == 200
             ended, _, errors = interrupted(process)
             try:
@@ -87,18 +78,16 @@ def test_a_request_that_waits_does_not_hold_up_the_end(cli):
     assert (ended, errors) == (0, "")
 
 
-def test_a_rebuild_changes_no_answer(cli):
+def test_a_rebuild_changes_no_answer(cli, ledger):
     """``projections rebuild`` reads the whole log; history and check say the same after it."""
-    site = cli.json("site", "create")["site_id"]
-    before = cli.json("history", site)
+    site = ledger.create_site()
+    site.update({"createInvoice": True})
+    before = site.history.changes()
     rebuilt = cli.json("projections", "rebuild", "settings_history")
     assert rebuilt["name"] == "settings_history"
-    assert rebuilt["events"] >= 1
-    assert cli.json("history", site) == before
-    assert cli.json("projections", "check")["ok"] is True
-    assert "Rebuilt settings_history from" in cli.words(
-        "projections", "rebuild", "settings_history"
-    )
+    assert rebuilt["events"] >= 2
+    assert site.history.changes() == before
+    assert all(checked.fault is None for checked in ledger.projections.check())
 
 
 def test_a_rebuild_without_the_owner_is_refused(fresh_database, monkeypatch, capsys):
@@ -111,8 +100,8 @@ def test_a_rebuild_without_the_owner_is_refused(fresh_database, monkeypatch, cap
     assert "LEDGER_MIGRATION_URL" in told
 
 
-def test_an_export_to_stdout_holds_nothing_else(cli):
+def test_an_export_to_stdout_holds_nothing_else(cli, ledger):
     """``--out -`` writes the format and no word beside it."""
-    site = cli.json("site", "create")["site_id"]
+    site = str(ledger.create_site().site_id)
     [line] = cli.words("export", "--out", "-", "--site", site).splitlines()
     assert json.loads(line)["site_id"] == site
