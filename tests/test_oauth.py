@@ -6,7 +6,7 @@ import base64
 import json
 from datetime import timedelta
 from urllib.parse import quote_plus
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import jwt
