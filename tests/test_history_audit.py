@@ -21,6 +21,7 @@ from ledger.history import Change, horizon, page_json
 from ledger.identity import Provenance, Via
 from ledger.migrate import migrate
 from ledger.orders_settings import ORDERS_SETTINGS
+from projections import search
 
 if TYPE_CHECKING:
     from conftest import TestDatabase, TestServer
@@ -154,6 +155,29 @@ def test_a_search_finds_what_matches_newest_first(
             lambda cursor: ledger.audit.search(limit=limit, cursor=cursor, **options)
         )
         assert [one for one in over_all if one.site_id in asked] == found
+
+
+@pytest.mark.parametrize("who", ["ann", "bob"])
+@pytest.mark.parametrize("options", [{}, {"field": "createInvoice"}, {"text": "number"}])
+def test_who_acts_on_many_sites_is_found_the_same(
+    ledger: Ledger,
+    sites: list[SiteHandle],
+    people: dict[str, Identity],
+    who: str,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First among the newest changes, then as everybody else: no page is any other."""
+
+    def pages() -> list[Change]:
+        return all_pages(
+            lambda cursor: ledger.audit.search(by=people[who], limit=3, cursor=cursor, **options)
+        )
+
+    found = pages()
+    monkeypatch.setattr(search, "MANY_SITES", 1)
+    monkeypatch.setattr(search, "WINDOW", 11)
+    assert pages() == found
 
 
 def test_a_search_lies_within_its_times(

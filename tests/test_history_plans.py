@@ -190,6 +190,9 @@ def test_an_actor_of_many_sites_is_looked_at_once_per_site(
         refs = connection.execute("SELECT count(*) AS refs FROM actors").fetchall()[0]["refs"]
         question = AuditQuestion(heads=HEADS, limit=21, subject=("everybody", None))
         indexes, rows = used(connection, search.audit_query(question))
+        recent, window = used(connection, search.recent_query(question))
+    assert recent == {"settings_history_by_time", "actors_pkey"}
+    assert window <= search.WINDOW
     assert "settings_history_by_actor" in indexes
     assert refs > 1000
     assert rows <= refs + 21 * 21
