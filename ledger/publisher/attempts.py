@@ -38,8 +38,44 @@ class Slots:
         self.breaker = Breaker(policy.in_flight, probes)
         self.live = asyncio.Semaphore(policy.in_flight)
         self.retries = asyncio.Semaphore(policy.retries_in_flight)
+        self._most_open = policy.in_flight + policy.retries_in_flight
+        self._open = 0
+        self._received = 0
+        self._room = asyncio.Event()
         self._interval = 1 / policy.per_second if policy.per_second else 0.0
         self._next = 0.0
+
+    async def begin(self, hurry: Callable[[], None] | None) -> None:
+        """Wait until so few events are open that a crash repeats no more than may be in flight.
+
+        Open is what is in flight, and what was received and is not written down yet; ``hurry``
+        asks for that. None: whoever goes step by step also writes when it likes.
+        """
+        while hurry is not None and self._open >= self._most_open:
+            hurry()
+            self._room.clear()
+            await self._room.wait()
+        self._open += 1
+
+    def end(self, *, received: bool) -> None:
+        """One that failed may come again at any time; one that was received must be written."""
+        if received:
+            self._received += 1
+        else:
+            self._close(1)
+
+    def collect(self) -> int:
+        """How many were received since the last time; ``written`` is to be told when they are."""
+        received, self._received = self._received, 0
+        return received
+
+    def written(self, count: int) -> None:
+        """So many of those that were received will not be sent again."""
+        self._close(count)
+
+    def _close(self, count: int) -> None:
+        self._open -= count
+        self._room.set()
 
     async def pace(self) -> None:
         """Wait for one's turn, where there is a limit per second."""
@@ -59,6 +95,7 @@ class Attempts:
         slots: Slots,
         changed: Callable[[], None],
         holds_for: Callable[[float], bool],
+        hurry: Callable[[], None] | None,
     ) -> None:
         self.gone: str | None = None
         self.made: list[Attempt] = []
@@ -67,6 +104,7 @@ class Attempts:
         self._slots = slots
         self._changed = changed
         self._holds_for = holds_for
+        self._hurry = hurry
         self._closed = False
         self._in_flight = 0
         self._none_in_flight = asyncio.Event()
@@ -107,13 +145,19 @@ class Attempts:
                 # It could outlive the lease, and another process send beside it.
                 await asyncio.sleep(LEASE_PAUSE)
                 continue
+            await self._slots.begin(self._hurry)
+            received = False
             try:
-                return await self._counted(span, letter)
+                outcome = await self._counted(span, letter)
+                received = outcome.received
+                return outcome
             except LedgerError as error:
                 log.warning(
                     "publisher waits", subscription=str(span.subscription_id), problem=str(error)
                 )
-                await asyncio.sleep(RECOVERY_PAUSE)
+            finally:
+                self._slots.end(received=received)
+            await asyncio.sleep(RECOVERY_PAUSE)
 
     async def _counted(self, span: Span, letter: Letter) -> Outcome:
         self._in_flight += 1

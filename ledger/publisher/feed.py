@@ -49,7 +49,9 @@ class Feed:
         self._epoch = span.epoch
         self._tools = tools
         self._tasks = Tasks()
-        self._attempts = Attempts(tools.courier, policy, slots, tools.changed, tools.holds_for)
+        self._attempts = Attempts(
+            tools.courier, policy, slots, tools.changed, tools.holds_for, tools.hurry
+        )
         self._desk = Desk(span, policy, slots, self._attempts, tools, self._tasks)
         self._lanes = Lanes(self._desk)
         self._queues: dict[UUID, deque[Letter]] = {}

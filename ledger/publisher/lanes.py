@@ -36,6 +36,7 @@ class Tools:
     blocking: BlockingCalls
     changed: Callable[[], None]
     holds_for: Callable[[float], bool]
+    hurry: Callable[[], None] | None
 
 
 @dataclass(slots=True)

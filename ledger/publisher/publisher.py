@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
@@ -25,7 +25,7 @@ from ledger.publisher.term import GRACE, Term
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_INTERVAL = 0.2
-"""Seconds between writes of progress: what a crash makes receivers get twice."""
+"""Seconds between writes of progress, unless so much was received that sending must wait."""
 
 
 class Publisher:
@@ -85,8 +85,11 @@ class Publisher:
             bell.close()
 
     @asynccontextmanager
-    async def term(self) -> AsyncIterator[Term]:
+    async def term(self, hurry: Callable[[], None] | None = None) -> AsyncIterator[Term]:
         """A term that the caller takes step by step, beside those of other processes.
+
+        ``hurry`` is called when progress must be written before more can be sent; without it,
+        more is sent in any case.
 
         Leaving it gives requests in flight a moment, writes progress and lets others take
         over; leaving it by an error writes nothing.
@@ -97,7 +100,7 @@ class Publisher:
                 Lease.open, self._database, self._publisher_id, self._lease_seconds
             )
             try:
-                async with self._term(lease, blocking) as term:
+                async with self._term(lease, blocking, hurry) as term:
                     yield term
             finally:
                 lease.release()
@@ -105,7 +108,9 @@ class Publisher:
             blocking.close()
 
     @asynccontextmanager
-    async def _term(self, lease: Lease, blocking: BlockingCalls) -> AsyncIterator[Term]:
+    async def _term(
+        self, lease: Lease, blocking: BlockingCalls, hurry: Callable[[], None] | None
+    ) -> AsyncIterator[Term]:
         async with Courier(self._keys, self._allowed_networks, blocking) as courier:
             term = Term(
                 lease,
@@ -115,6 +120,7 @@ class Publisher:
                 blocking,
                 self._grace,
                 self._probes,
+                hurry,
             )
             try:
                 yield term
@@ -125,16 +131,25 @@ class Publisher:
 
     async def _serve(self, bell: Bell, stop: asyncio.Event) -> None:
         """Follow the log for as long as the lease is held."""
-        async with self.term() as term:
-            log.info("publisher begins", publisher=str(self._publisher_id))
-            await self._follow(term, bell, stop)
+        hurried = asyncio.Event()
 
-    async def _follow(self, term: Term, bell: Bell, stop: asyncio.Event) -> None:
+        def hurry() -> None:
+            hurried.set()
+            bell.ring()
+
+        async with self.term(hurry) as term:
+            log.info("publisher begins", publisher=str(self._publisher_id))
+            await self._follow(term, bell, stop, hurried)
+
+    async def _follow(
+        self, term: Term, bell: Bell, stop: asyncio.Event, hurried: asyncio.Event
+    ) -> None:
         clock = asyncio.get_running_loop().time
         written = clock()
         while not stop.is_set():
             await term.sweep()
-            if clock() - written >= CHECKPOINT_INTERVAL:
+            if hurried.is_set() or clock() - written >= CHECKPOINT_INTERVAL:
+                hurried.clear()
                 await term.checkpoint()
                 written = clock()
             await bell.wait(self._poll_interval)

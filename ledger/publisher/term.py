@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -55,6 +55,7 @@ class Term:
         blocking: BlockingCalls,
         grace: float = GRACE,
         probes: Sequence[float] = PROBES,
+        hurry: Callable[[], None] | None = None,
     ) -> None:
         self._probes = probes
         self._grace = grace
@@ -62,7 +63,7 @@ class Term:
         self._blocking = blocking
         self._policies = policies
         self._changed = asyncio.Event()
-        self._tools = Tools(reader, courier, blocking, self._changed.set, lease.holds_for)
+        self._tools = Tools(reader, courier, blocking, self._changed.set, lease.holds_for, hurry)
         self._feeds: dict[FeedKey, Feed] = {}
         self._slots: dict[UUID, Slots] = {}
         self._ended: list[Progress] = []
@@ -144,12 +145,15 @@ class Term:
         """Write down what changed since the last time, in one transaction."""
         progress = self._ended + [feed.collect() for feed in self._feeds.values()]
         self._ended = []
+        received = [(slots, slots.collect()) for slots in self._slots.values()]
         changed = [one for one in progress if one]
         if not changed:
             return
         lost = await self._blocking.run(
             self._lease.transact, lambda connection: write(connection, changed)
         )
+        for slots, count in received:
+            slots.written(count)
         self.fenced += len(lost)
         FENCED.inc(len(lost))
         log.info(
@@ -194,8 +198,9 @@ class Term:
             progress = feed.collect()
             progress.forgotten = key in forgotten
             self._ended.append(progress)
-            self._slots.pop(feed.span.subscription_id, None)
         await self.checkpoint()
+        in_use = {feed.span.subscription_id for feed in self._feeds.values()}
+        self._slots = {key: slots for key, slots in self._slots.items() if key in in_use}
         await self._blocking.run(
             self._lease.transact,
             lambda connection: give_back(connection, keys, self._lease.publisher_id),
