@@ -40,11 +40,11 @@ class ReasonNote:
         return {"ref": str(self.ref), "commitment": commitment(self.salt, _REASON, self.text)}
 
 
-def check_reason(reason: str | None) -> None:
+def check_reason(reason: object) -> None:
     """Raise InvalidInput for a reason that cannot be kept."""
     if reason is None:
         return
-    if not reason.strip() or len(reason) > LONGEST_REASON:
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > LONGEST_REASON:
         raise InvalidInput("reason", f"expected 1 to {LONGEST_REASON} characters")
     if (problem := text_problem(reason)) is not None:
         raise InvalidInput("reason", problem)

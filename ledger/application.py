@@ -20,7 +20,7 @@ from ledger.commands import SettingsCommand, deadline_in
 from ledger.database import Database
 from ledger.errors import InvalidInput
 from ledger.idempotency import Idempotency
-from ledger.identity import Provenance
+from ledger.identity import Identity, Provenance
 from ledger.mapper import SettingsMapper
 from ledger.recorder import CurrentSnapshots, PartitionLog, SnapshotMapper
 from ledger.settings import SettingsKind, UnknownFields
@@ -130,9 +130,15 @@ def _check_provenance(provenance: Provenance) -> None:
     for name, tag in (("origin", provenance.origin), ("request_id", provenance.request_id)):
         if tag is not None and not _TAG.fullmatch(tag):
             raise InvalidInput(name, "expected 1 to 128 letters, digits and ._:/+-")
-    _check_text("actor", provenance.actor.id)
-    if provenance.on_behalf_of is not None:
-        _check_text("on_behalf_of", provenance.on_behalf_of.id)
+    named: tuple[tuple[str, object], ...] = (
+        ("actor", provenance.actor),
+        ("on_behalf_of", provenance.on_behalf_of),
+    )
+    for name, who in named:
+        if isinstance(who, Identity):
+            _check_text(name, who.id)
+        elif who is not None or name == "actor":
+            raise InvalidInput(name, "expected an Identity")
     if provenance.via.credential is not None:
         _check_text("credential", provenance.via.credential)
 

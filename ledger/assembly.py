@@ -19,7 +19,7 @@ from ledger.config import Config, load_config
 from ledger.database import Database
 from ledger.directory import Directory
 from ledger.doorbell import Doorbell
-from ledger.errors import InvalidInput
+from ledger.errors import AlreadyExists, InvalidInput
 from ledger.handle import SiteHandle
 from ledger.history import (
     Audit,
@@ -157,8 +157,17 @@ class Ledger:
         Other kinds answer their defaults at version 0 until their first change records them:
         whether a kind was declared before or after the site then makes no difference, and a
         kind that nobody touches costs nothing. Raises AlreadyExists and InvalidInput.
+
+        Where an earlier attempt made the site and was cut off before it recorded the settings,
+        asking again for the same id completes it.
         """
-        site = self.directory.create_site(None if site_id is None else _uuid(site_id), name)
+        chosen = None if site_id is None else _uuid(site_id)
+        try:
+            site = self.directory.create_site(chosen, name)
+        except AlreadyExists:
+            if chosen is None or self.get(chosen).version > 0:
+                raise
+            site = self.directory.site(chosen)
         provenance = Provenance(self.operator, via or Via("library"))
         self.submit(site.site_id, ORDERS_SETTINGS, None, provenance).result()
         return self.site(site.site_id)

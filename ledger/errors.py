@@ -33,6 +33,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MOST_TOLD = 10
+"""Violations that a message spells out; all of them are in the error."""
+
 
 class LedgerError(Exception):
     """Base of every error in this tree."""
@@ -57,7 +60,10 @@ class InvalidSettings(LedgerError):
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         self.violations = tuple(violations)
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
+        told = [f"{v.field}: {v.description}" for v in self.violations[:MOST_TOLD]]
+        if len(self.violations) > MOST_TOLD:
+            told.append(f"and {len(self.violations) - MOST_TOLD} more")
+        super().__init__("; ".join(told))
 
 
 class InvalidInput(LedgerError):

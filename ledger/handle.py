@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ledger.aggregate import SettingsRecord
+from ledger.errors import InvalidSettings, Violation
 from ledger.history import Horizon, Recorder, SiteHistory
 from ledger.identity import Identity, Provenance, Via
 from ledger.settings import SettingsKind
@@ -58,7 +59,7 @@ class SiteHandle:
 
     def update(
         self,
-        patch: Mapping[str, Any],
+        patch: Mapping[str, Any] | None,
         *,
         reason: str | None = None,
         by: Identity | None = None,
@@ -70,6 +71,9 @@ class SiteHandle:
         Raises InvalidSettings with every broken rule, VersionMismatch where the settings are
         not at ``if_version``, Unavailable (surely not recorded) and OutcomeUnknown.
         """
+        if patch is None:
+            # The ledger takes None for "see that they exist"; here it is a mistake.
+            raise InvalidSettings([Violation(self.kind.wrapper, "is required", "REQUIRED_FIELD")])
         via = Via("library", asserted=by is not None)
         provenance = Provenance(by or self._ledger.operator, via, reason=reason)
         if_match = None if if_version is None else (if_version,)

@@ -88,7 +88,9 @@ def test_a_key_is_shown_once_and_revoked_by_its_prefix(cli, site):
     assert key["api_key"].startswith(listed["prefix"])
     assert key["api_key"] not in cli.words("key", "list")
     assert (listed["scopes"], listed["revoked_at"]) == ([MANAGE], None)
-    cli.words("key", "revoke", listed["prefix"])
+    said = cli.words("key", "revoke", key["api_key"])
+    assert listed["prefix"] in said
+    assert key["api_key"] not in said
     [revoked] = [row for row in cli.json("key", "list") if row["wix_user_id"] == user]
     assert revoked["revoked_at"]
 

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -395,3 +395,38 @@ def test_a_ledger_that_failed_to_open_leaves_no_connection(
             (place.name,),
         ).rowcount:
             admin.execute("SELECT pg_stat_clear_snapshot()")
+
+
+def test_a_site_that_was_cut_off_in_the_making_is_completed(ledger: Ledger) -> None:
+    """Asking again for a site without recorded settings records them, and only then refuses."""
+    site = ledger.directory.create_site(name="Half made")
+    assert ledger.get(site.site_id).version == 0
+    assert ledger.create_site(site.site_id).record().version == 1
+    with pytest.raises(AlreadyExists):
+        ledger.create_site(site.site_id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"by": "somebody"}, "actor"),
+        ({"reason": 5}, "reason"),
+        ({"by": Identity.wix_user("")}, "actor"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(
+    ledger: Ledger, arguments: dict[str, Any], named: str
+) -> None:
+    """A program's mistake is told by the argument's name, and records nothing."""
+    site = ledger.create_site()
+    with pytest.raises(InvalidInput, match=f"^{named}: "):
+        site.update({}, **arguments)
+    assert site.record().version == 1
+
+
+def test_no_patch_is_no_update(ledger: Ledger) -> None:
+    """None in place of a patch is refused like anything else that is no object."""
+    site = ledger.create_site()
+    with pytest.raises(InvalidSettings, match="ordersSettings: is required"):
+        site.update(None)
+    assert site.record().version == 1

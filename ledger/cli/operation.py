@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ledger import Ledger
     from ledger.serving import Service
 
+INTERRUPTED = 128 + 2
+"""What a command exits with that Ctrl-C kept from doing its job, as shells have it."""
+
 Host = Annotated[str | None, typer.Option(help="Where to listen; by default LEDGER_HOST.")]
 Port = Annotated[
     int | None,
@@ -37,10 +40,13 @@ def quickstart(
         service = _demo_service(ledger, port)
         teller = story.Teller(ledger, once=once, as_json=as_json)
 
-        async def job(stop: asyncio.Event) -> None:
-            await demo.run(ledger, service, stop, told=teller.told, heard=teller.heard, once=once)
+        async def job(stop: asyncio.Event) -> bool:
+            return await demo.run(
+                ledger, service, stop, told=teller.told, heard=teller.heard, once=once
+            )
 
-        run_until_stopped(job)
+        if not run_until_stopped(job, ledger.database):
+            raise typer.Exit(INTERRUPTED)
 
 
 def _demo_service(ledger: Ledger, port: int | None) -> Service:
@@ -75,7 +81,7 @@ def serve(
         async def job(stop: asyncio.Event) -> None:
             await service.run(stop, lambda: show(f"Listening on {service.address}"))
 
-        run_until_stopped(job)
+        run_until_stopped(job, ledger.database)
 
 
 def publish() -> None:
@@ -88,7 +94,7 @@ def publish() -> None:
         async def job(stop: asyncio.Event) -> None:
             await serving.publish(ledger, stop)
 
-        serving.run_until_stopped(job)
+        serving.run_until_stopped(job, ledger.database)
 
 
 def migrate(
@@ -114,10 +120,11 @@ def migrate(
 
 
 def check(as_json: AsJson = False) -> None:
-    """Refold the whole log and compare it with everything that follows from it.
+    """Refold the whole log and compare it with the settings that are served.
 
-    Positions, versions, the chain of hashes, the settings in events and the current settings.
-    Exits 1 and names the first fault where there is one.
+    Positions, versions, the chain of hashes, the settings in events, kept names and reasons,
+    and the current settings. Exits 1 and names the first fault where there is one. The rows of
+    the history are compared by `projections check`.
     """
     with opened() as ledger, progress("checking the log") as advance:
         report = ledger.verify(advance)
@@ -125,7 +132,7 @@ def check(as_json: AsJson = False) -> None:
     if as_json:
         document({"ok": report.fault is None, **found, "fault": report.fault})
     elif report.fault is None:
-        show(fields(found), "\nThe log is whole, and everything follows from it.")
+        show(fields(found), "\nThe log is whole, and what is served follows from it.")
     if report.fault is not None:
         complain(report.fault)
         raise typer.Exit(1)

@@ -106,6 +106,8 @@ def revoke_key(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a key; running servers refuse it within seconds."""
+    # A whole key is understood, and its secret half goes no further than here.
+    prefix = "_".join(prefix.split("_")[:2])
     with opened() as ledger:
         ledger.directory.revoke_key(prefix)
     if as_json:

@@ -9,7 +9,7 @@ from faults.opening import opened
 from faults.processes import patchers
 from faults.waiting import eventually
 
-SITES, CALLERS, CHANGES = 20, 16, 100
+SITES, CALLERS, CHANGES = 20, 16, 500
 
 
 @pytest.mark.slow

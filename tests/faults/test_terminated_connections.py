@@ -13,7 +13,7 @@ from faults.locks import terminate_writers
 from faults.opening import opened
 from faults.processes import patchers
 
-SITES, CALLERS, CHANGES = 20, 16, 300
+SITES, CALLERS, CHANGES = 20, 16, 500
 EVERY = 0.2
 
 
