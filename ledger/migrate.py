@@ -23,12 +23,22 @@ ALONE = "-- no transaction"
 OLDEST_SERVER = 15
 PULSE = 0.05
 
-# What the serving role may do; tables that are not named get ordinary DML.
+# What the serving role may do with each of the ledger's tables; no other table is ever touched.
+# A rebuild of a projection puts tables of the same names in place, with the same privileges.
 _ORDINARY = ("SELECT", "INSERT", "UPDATE", "DELETE")
-_PRIVILEGES: Mapping[str, tuple[str, ...]] = {
-    "events": ("SELECT", "INSERT"),
+PRIVILEGES: Mapping[str, Sequence[str]] = {
     "partitions": ("SELECT",),
     "schema_migrations": ("SELECT",),
+    "events": ("SELECT", "INSERT"),
+    **dict.fromkeys(("actors", "reasons", "idempotency_keys", "current_settings"), _ORDINARY),
+    **dict.fromkeys(("ledger_facts", "sites", "apps", "app_secrets", "signing_keys"), _ORDINARY),
+    **dict.fromkeys(("api_keys", "installations", "subscriptions"), _ORDINARY),
+    **dict.fromkeys(("subscription_spans", "delivery_cursors", "delivery_lanes"), _ORDINARY),
+    **dict.fromkeys(("dead_letters", "delivery_policies", "delivery_pauses"), _ORDINARY),
+    **dict.fromkeys(("delivery_replays", "publishers", "delivery_breakers"), _ORDINARY),
+    **dict.fromkeys(("settings_history", "settings_history_fields"), _ORDINARY),
+    **dict.fromkeys(("projection_cursors", "delivery_attempts"), _ORDINARY),
+    **dict.fromkeys((f"delivery_attempts_{slot:02}" for slot in range(32)), _ORDINARY),
 }
 
 _REGISTER = """
@@ -245,22 +255,25 @@ def _set_privileges(connection: Connection, role: str) -> None:
         if not row or not row["known"]:
             raise ConfigError(f"The database has no role {role} to serve: create it first.")
         tables = connection.execute(
-            "SELECT tablename FROM pg_tables "
-            "WHERE schemaname = current_schema() AND pg_has_role(tableowner, 'USAGE')"
+            "SELECT schemaname, tablename FROM pg_tables "
+            "WHERE schemaname = current_schema() AND tablename = ANY (%s) ORDER BY tablename",
+            (list(PRIVILEGES),),
         ).fetchall()
-        for statement in _grants(role, [table["tablename"] for table in tables]):
+        for statement in _grants(role, tables):
             connection.execute(statement)
 
 
-def _grants(role: str, tables: Iterable[str]) -> Iterable[sql.Composed]:
+def _grants(role: str, tables: Sequence[Mapping[str, str]]) -> Iterable[sql.Composed]:
     to = sql.Identifier(role)
-    yield sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC, {}").format(to)
-    yield sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(to)
+    for name in {table["schemaname"] for table in tables}:
+        schema = sql.Identifier(name)
+        yield sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}").format(schema, to)
+        yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, to)
     for table in tables:
-        allowed = sql.SQL(", ").join(map(sql.SQL, _PRIVILEGES.get(table, _ORDINARY)))
-        name = sql.Identifier(table)
-        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, {}").format(name, to)
-        yield sql.SQL("GRANT {} ON {} TO {}").format(allowed, name, to)
+        allowed = sql.SQL(", ").join(map(sql.SQL, PRIVILEGES[table["tablename"]]))
+        one = sql.Identifier(table["schemaname"], table["tablename"])
+        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, {}").format(one, to)
+        yield sql.SQL("GRANT {} ON {} TO {}").format(allowed, one, to)
 
 
 def _listed(missing: Sequence[Migration]) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg import errors
+from psycopg import conninfo, errors
 from psycopg.rows import dict_row
 
 from ledger.database import MIGRATION_LOCK, Database
 from ledger.errors import ConfigError, DatabaseUnavailable, InvalidInput, SchemaOutdated
-from ledger.migrate import FILE_NAME, check_schema, migrate, migrations
+from ledger.migrate import FILE_NAME, PRIVILEGES, check_schema, migrate, migrations
 
 if TYPE_CHECKING:
     from conftest import TestDatabase
@@ -34,7 +34,7 @@ CONSTRAINTS = """
 """
 INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
 TRIGGERS = "SELECT tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal"
-PRIVILEGES = """
+GRANTED = """
     SELECT relname, relacl::text FROM pg_class
     WHERE relnamespace = 'public'::regnamespace ORDER BY 1
 """
@@ -48,7 +48,7 @@ def ask(url: str, statement: str) -> list[Any]:
 
 
 def schema(url: str) -> list[Any]:
-    questions = (COLUMNS, CONSTRAINTS, INDEXES, TRIGGERS, PRIVILEGES)
+    questions = (COLUMNS, CONSTRAINTS, INDEXES, TRIGGERS, GRANTED)
     return [ask(url, question) for question in questions]
 
 
@@ -339,3 +339,52 @@ def test_the_serving_role_uses_every_other_table(written: TestDatabase) -> None:
     assert "sites" in names
     for name in names:
         ask(written.server_url, f"DELETE FROM {name}")
+
+
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+
+
+def test_every_table_of_the_ledger_has_its_privileges_listed(
+    empty_database: TestDatabase,
+) -> None:
+    """What the migrations create and what PRIVILEGES lists is the same: no table is forgotten."""
+    migrate(empty_database.owner_url)
+    created = {row["tablename"] for row in ask(empty_database.owner_url, TABLES)}
+    assert created == PRIVILEGES.keys()
+
+
+STRANGERS = """
+    CREATE TABLE ours (secret text);
+    CREATE TABLE salaries (amount integer);
+    GRANT SELECT ON salaries TO PUBLIC;
+    CREATE SCHEMA house;
+    CREATE TABLE house.ours (secret text);
+"""
+
+
+def test_a_strangers_table_keeps_its_privileges(empty_database: TestDatabase) -> None:
+    """The ledger grants nothing on a table that is not its own, and takes nothing from it."""
+    url = empty_database.owner_url
+    ask(url, STRANGERS)
+    before = ask(url, "SELECT oid, relacl::text FROM pg_class WHERE relkind = 'r' ORDER BY 1")
+    migrate(url, serving_role=ROLE)
+    after = ask(url, "SELECT oid, relacl::text FROM pg_class WHERE relkind = 'r' ORDER BY 1")
+    assert [row for row in after if row["oid"] in {old["oid"] for old in before}] == before
+    with pytest.raises(errors.InsufficientPrivilege):
+        ask(empty_database.server_url, "SELECT secret FROM ours")
+
+
+def test_the_schema_that_holds_the_tables_is_the_one_that_is_granted(
+    empty_database: TestDatabase,
+) -> None:
+    """In a schema of its own the ledger is served, and its tables' namesakes are left alone."""
+    ask(empty_database.owner_url, STRANGERS + "CREATE TABLE sites (n integer);")
+    owner_url, server_url = (
+        conninfo.make_conninfo(url, options="-c search_path=house,public")
+        for url in (empty_database.owner_url, empty_database.server_url)
+    )
+    migrate(owner_url, serving_role=ROLE)
+    assert ask(server_url, "SELECT site_id FROM sites") == []
+    for statement in ("SELECT n FROM public.sites", "SELECT secret FROM house.ours"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            ask(server_url, statement)
