@@ -138,14 +138,16 @@ def migrate(
 def check_schema(connection: Connection) -> None:
     """Raise SchemaOutdated unless every migration of this program was applied.
 
-    A database that a newer program migrated is a ConfigError. The serving role may call this.
+    A database that a newer program migrated is a ConfigError, and so is a role without
+    privileges; DatabaseUnavailable where the connection breaks. The serving role may call this.
     """
-    _check_server(connection)
-    known = connection.execute(
-        "SELECT to_regclass('schema_migrations') IS NOT NULL AS there"
-    ).fetchone()
     files = migrations()
-    missing = _missing(connection, files) if known and known["there"] else files
+    with translated_errors():
+        _check_server(connection)
+        known = connection.execute(
+            "SELECT to_regclass('schema_migrations') IS NOT NULL AS there"
+        ).fetchone()
+        missing = _missing(connection, files) if known and known["there"] else files
     if missing:
         raise SchemaOutdated(
             f"The database lacks {_listed(missing)}: run `settings-ledger migrate`."

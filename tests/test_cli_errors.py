@@ -9,6 +9,7 @@ import pytest
 from command_line import CommandLine
 
 from ledger.embedded import EmbeddedServer
+from ledger.migrate import migrate
 
 NOBODY = "48b463bd-7743-46d7-91b0-aaf6a0342fa8"
 
@@ -140,6 +141,16 @@ def test_an_unreachable_database_is_named(tmp_path, url, part):
         told = cli.refusal(*command)
         assert part in told
         assert "hunter2" not in told
+
+
+def test_a_role_without_privileges_is_told_who_grants_them(tmp_path, empty_database):
+    """A role that may not read the ledger's tables is one sentence with the command that helps."""
+    migrate(empty_database.owner_url)
+    cli = CommandLine(tmp_path / "data", {"LEDGER_DATABASE_URL": empty_database.server_url})
+    for command in (("site", "list"), ("serve", "--port", 0), ("check",)):
+        told = cli.refusal(*command)
+        assert told.startswith("The database role lacks a privilege: ")
+        assert "`settings-ledger migrate` grants" in told
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from psycopg import conninfo, errors
 from psycopg.rows import dict_row
 
+from ledger import Ledger
 from ledger.database import MIGRATION_LOCK, Database
 from ledger.errors import ConfigError, DatabaseUnavailable, InvalidInput, SchemaOutdated
 from ledger.migrate import FILE_NAME, PRIVILEGES, check_schema, migrate, migrations
@@ -219,6 +220,29 @@ def test_an_outdated_schema_names_the_command(
         pytest.raises(SchemaOutdated, match="settings-ledger migrate"),
     ):
         check_schema(connection)
+
+
+def test_a_role_without_privileges_is_told_who_grants_them(empty_database: TestDatabase) -> None:
+    """The check and whoever opens the library get one sentence that names the command."""
+    migrate(empty_database.owner_url)
+    said = "lacks a privilege: .*`settings-ledger migrate` grants"
+    with (
+        Database(empty_database.server_url).connect("test") as connection,
+        pytest.raises(ConfigError, match=said),
+    ):
+        check_schema(connection)
+    with pytest.raises(ConfigError, match=said):
+        Ledger.open(database_url=empty_database.server_url)
+
+
+def test_a_connection_that_breaks_while_the_schema_is_checked_is_unavailable(
+    shared_database: TestDatabase,
+) -> None:
+    """The check says in the ledger's words that the database does not answer."""
+    with Database(shared_database.server_url).connect("test") as connection:
+        connection.close()
+        with pytest.raises(DatabaseUnavailable):
+            check_schema(connection)
 
 
 def test_an_old_server_is_refused(
