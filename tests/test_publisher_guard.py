@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -252,6 +253,28 @@ async def test_what_is_no_answer_is_told_apart(reply: bytes, problem: str) -> No
         outcome = await attempt(url, 20.0)
     assert (outcome.problem or "").startswith(problem)
     assert "secret" not in str(outcome.problem)
+
+
+async def test_a_connection_that_is_reset_is_a_failed_attempt() -> None:
+    """The receiver took the request and hung up hard (RST), without a word."""
+
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async with raw(reset) as url:
+        outcome = await attempt(url, 20.0)
+    assert not outcome.received
+    assert outcome.status is None
+
+
+async def test_a_head_without_end_is_a_failed_attempt() -> None:
+    """Headers are limited: who sends more has not answered."""
+    endless = b"HTTP/1.1 200 OK\r\n" + b"X: " + b"a" * 200_000 + b"\r\n\r\n"
+    async with raw(replying(endless)) as url:
+        outcome = await attempt(url, 20.0)
+    assert not outcome.received
 
 
 async def test_a_port_where_nobody_listens_is_a_failed_attempt() -> None:
