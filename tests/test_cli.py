@@ -158,9 +158,13 @@ def test_a_sound_log_is_found_sound(cli, site):
 def test_partitions_are_added_and_never_taken_away(tmp_path):
     """``migrate --partitions`` raises their number; new sites are spread over them."""
     cli = CommandLine(tmp_path / "data")
-    assert cli.json("migrate", "--partitions", 3)["applied"]
-    assert cli.json("migrate", "--partitions", 3) == {"applied": []}
-    assert "Nothing to apply" in cli.words("migrate")
+    first = cli.json("migrate")
+    assert first["applied"]
+    assert first["partitions"] == 1
+    assert cli.json("migrate", "--partitions", 2) == {"applied": [], "partitions": 2}
+    told = cli.words("migrate", "--partitions", 3)
+    assert told == "No migration to apply.\nThere are 3 partitions.\n"
+    assert cli.json("migrate") == {"applied": [], "partitions": 3}
     site = str(UUID(int=5))
     assert cli.json("site", "create", "--id", site) == {"site_id": site, "partition": 2}
     assert "3 already" in cli.refusal("migrate", "--partitions", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,8 +46,10 @@ def quickstart(
                 ledger, service, stop, told=teller.told, heard=teller.heard, once=once
             )
 
-        if not run_until_stopped(job, ledger.database):
-            raise typer.Exit(INTERRUPTED)
+        with closing(service):
+            done = run_until_stopped(job, ledger.database)
+    if not done:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _demo_service(ledger: Ledger, port: int | None) -> Service:
@@ -112,11 +115,13 @@ def migrate(
     from ledger.config import load_config
 
     log_to_stderr()
-    applied = migrate_database(load_config(), partitions=partitions)
+    done = migrate_database(load_config(), partitions=partitions)
     if as_json:
-        document({"applied": applied})
-    else:
-        show("\n".join(f"Applied {name}." for name in applied) or "Nothing to apply.")
+        document({"applied": done.applied, "partitions": done.partitions})
+        return
+    show("\n".join(f"Applied {name}." for name in done.applied) or "No migration to apply.")
+    one = done.partitions == 1
+    show("There is 1 partition." if one else f"There are {done.partitions} partitions.")
 
 
 def check(as_json: AsJson = False) -> None:
