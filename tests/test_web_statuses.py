@@ -11,8 +11,9 @@ from test_web_failures import FakeLedger
 
 from ledger import errors
 from ledger.assembly import Ledger
-from ledger.kinds import KINDS
+from ledger.kinds import KINDS, known_scopes
 from ledger.web import create_app
+from ledger.web.histories import PREFIX, Histories
 
 SECRET_KEY = "correct-horse-battery-staple-0123456789"
 MANAGE = "SCOPE.DC-STORES.MANAGE-ORDERS"
@@ -45,6 +46,12 @@ FAILURES: dict[int, Exception] = {
     500: RuntimeError("a bug"),
     503: errors.Unavailable("full"),
     504: errors.OutcomeUnknown("lost"),
+}
+
+# What a question about the past needs to be a good one.
+QUESTIONS: dict[str, dict[str, str]] = {
+    "as-of": {"version": "2"},
+    "diff": {"from": "v1", "to": "v2"},
 }
 
 
@@ -95,7 +102,13 @@ OTHERS = [
     (*operation, status)
     for operation, statuses in DOCUMENTED.items()
     for status in statuses
-    if operation[1] not in PATHS
+    if operation[1] not in PATHS and not operation[1].startswith(PREFIX)
+]
+OF_THE_PAST = [
+    (*operation, status)
+    for operation, statuses in DOCUMENTED.items()
+    for status in statuses
+    if operation[1].startswith(PREFIX)
 ]
 
 
@@ -132,4 +145,39 @@ async def test_another_documented_status_is_reached(
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://ledger") as client:
         reply = await client.request(method, path, headers=headers, json=body)
+    assert reply.status_code == status
+
+
+@pytest.fixture(scope="module")
+def past(ledger):
+    """A site with two changes of each kind, a key that may do everything there, and an app."""
+    site = ledger.create_site()
+    for kind in KINDS.values():
+        for _ in range(2):
+            ledger.site(site.site_id, kind).update({})
+    app = ledger.directory.create_app("App", [MANAGE])
+    instance = ledger.directory.install(app.app_id, site.site_id)
+    token = ledger.access.grants.grant(str(app.app_id), app.app_secret, str(instance.instance_id))
+    key = ledger.directory.create_key(site.site_id, sorted(known_scopes())).api_key
+    return {"key": key, "app": token}
+
+
+@pytest.mark.parametrize(("method", "path", "status"), OF_THE_PAST)
+async def test_a_documented_status_of_the_past_is_reached(
+    ledger, past, monkeypatch, method, path, status
+):
+    """Some request, or some failure of the ledger, is answered with the status."""
+    operation = path.rpartition("/")[2]
+    query = QUESTIONS.get(operation, {})
+    body = {"version": 2, "reason": "Tried"} if method == "POST" else None
+    headers = {"Authorization": past["app" if operation == "events" else "key"]}
+    headers |= REQUESTS.get(status, {})
+    if status == 413:
+        body = {"reason": "x" * 70_000}
+    failure = errors.NotInstalled("x") if status == 428 else FAILURES.get(status)
+    if failure is not None:
+        monkeypatch.setattr(Histories, "run", raising(failure))
+    transport = httpx.ASGITransport(create_app(ledger))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ledger") as client:
+        reply = await client.request(method, path, params=query, headers=headers, json=body)
     assert reply.status_code == status
