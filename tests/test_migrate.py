@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 ROLE = "ledger_server"
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
+# The SHA-256 of each file that has landed: add a line for a new file, and change no other.
+LANDED = {
+    "0001_log.sql": "cff8ed4c052f19fe0422778cf821e79554e89fb656b2bf1627dfaa506499509e",
+    "0002_directory.sql": "0434154769d7423356d8bfd881a3011d044f1851a1ce47304c493f0243c43605",
+    "0003_publisher.sql": "2e6e73debc30b0ae633ec2824bdb4338b4548645d78e549572ff28ec696776aa",
+    "0004_history.sql": "fbe3f3c329366aaf5c6fb9c4463ccf451b6e49b5912b9477e7c9f92da6dce711",
+    "0005_credentials.sql": "47bcab10dee067ada2508152168a9557cf2894c8ccb56a26fb394024fc9892a3",
+    "0006_delivery.sql": "bd8bd194627b79971276b0e1c95c354ec32d3b4af32a73f35a133735ef48402b",
+}
+
 # What a schema is, as far as two of them can be compared.
 COLUMNS = """
     SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -72,6 +82,11 @@ def test_all_files_of_the_checkout_are_found_in_order() -> None:
     found = migrations()
     assert [file.name for file in found] == sorted(file.name for file in MIGRATIONS.glob("*.sql"))
     assert [file.number for file in found] == list(range(1, len(found) + 1))
+
+
+def test_what_has_landed_is_never_edited() -> None:
+    """What has landed is never edited: databases hold its checksum. Make a new file instead."""
+    assert {file.name: file.checksum for file in migrations()} == LANDED
 
 
 @pytest.mark.parametrize(
