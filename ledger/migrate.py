@@ -41,6 +41,9 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     **dict.fromkeys((f"delivery_attempts_{slot:02}" for slot in range(32)), _ORDINARY),
 }
 
+CALLED_BY_WHO_SERVES = ("forget_delivery_attempts",)
+"""Functions that run as the owner; nobody but the serving role may call them."""
+
 _REGISTER = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
         number     integer PRIMARY KEY,
@@ -263,6 +266,15 @@ def _set_privileges(connection: Connection, role: str) -> None:
         ).fetchall()
         for statement in _grants(role, tables):
             connection.execute(statement)
+        functions = connection.execute(
+            "SELECT nspname, proname FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace "
+            "WHERE nspname = current_schema() AND proname = ANY (%s)",
+            (list(CALLED_BY_WHO_SERVES),),
+        ).fetchall()
+        for function in functions:
+            name = sql.Identifier(function["nspname"], function["proname"])
+            grant = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}")
+            connection.execute(grant.format(name, sql.Identifier(role)))
 
 
 def _grants(role: str, tables: Sequence[Mapping[str, str]]) -> Iterable[sql.Composed]:

@@ -10,7 +10,7 @@ from ledger.config import Config
 from ledger.database import Database, role_of
 from ledger.embedded import EmbeddedServer
 from ledger.embedded.cluster import SERVER
-from ledger.errors import SchemaOutdated
+from ledger.errors import ConfigError
 from ledger.migrate import check_schema, migrate
 
 Progress = Callable[[str], None]
@@ -52,6 +52,7 @@ def embedded_urls(held: ExitStack, config: Config, progress: Progress | None) ->
     try:
         with Database(server.server_url) as database, database.connection() as connection:
             check_schema(connection)
-    except SchemaOutdated:
+    except ConfigError:
+        # Outdated, or cut off before the serving role got its privileges.
         migrate(server.owner_url, serving_role=SERVER)
     return server.server_url, server.owner_url

@@ -103,7 +103,7 @@ CREATE INDEX delivery_attempts_by_time ON delivery_attempts USING brin (attempte
 
 -- Empties every day but the last kept_days and the next one, where clocks differ.
 CREATE FUNCTION forget_delivery_attempts(kept_days integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     today    integer := floor(extract(epoch FROM clock_timestamp()) / 86400);
     emptied  integer := 0;
@@ -122,5 +122,17 @@ BEGIN
         END IF;
     END LOOP;
     RETURN emptied;
+END
+$$;
+
+-- It runs as the owner: only who serves may call it, and nobody's temporary tables, whose
+-- triggers would run as the owner too, may stand in for the journal's.
+REVOKE ALL ON FUNCTION forget_delivery_attempts(integer) FROM PUBLIC;
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION forget_delivery_attempts(integer) SET search_path = pg_catalog, %I, pg_temp',
+        current_schema()
+    );
 END
 $$;

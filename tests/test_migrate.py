@@ -31,7 +31,7 @@ LANDED = {
     "0003_publisher.sql": "2e6e73debc30b0ae633ec2824bdb4338b4548645d78e549572ff28ec696776aa",
     "0004_history.sql": "fbe3f3c329366aaf5c6fb9c4463ccf451b6e49b5912b9477e7c9f92da6dce711",
     "0005_credentials.sql": "47bcab10dee067ada2508152168a9557cf2894c8ccb56a26fb394024fc9892a3",
-    "0006_delivery.sql": "bd8bd194627b79971276b0e1c95c354ec32d3b4af32a73f35a133735ef48402b",
+    "0006_delivery.sql": "9523faffeabaf65837416abe606fc9b45d0d8bdfcf33ad93229e3f698359425b",
 }
 
 # What a schema is, as far as two of them can be compared.
@@ -378,6 +378,29 @@ def test_the_serving_role_uses_every_other_table(written: TestDatabase) -> None:
     assert "sites" in names
     for name in names:
         ask(written.server_url, f"DELETE FROM {name}")
+
+
+def test_the_owners_function_touches_nobodys_temporary_tables(written: TestDatabase) -> None:
+    """A temporary table in the journal's name cannot get its trigger run by the owner."""
+    day = "floor(extract(epoch FROM clock_timestamp()) / 86400)::int + 5"
+    with psycopg.connect(written.server_url, autocommit=True) as connection:
+        row = connection.execute(f"SELECT lpad((({day}) % 32)::text, 2, '0')").fetchone()
+        assert row is not None
+        name = f"delivery_attempts_{row[0]}"
+        connection.execute(f"CREATE TEMPORARY TABLE {name} AS SELECT 1 AS row")
+        connection.execute(f"GRANT ALL ON {name} TO PUBLIC")
+        connection.execute("SELECT forget_delivery_attempts(7)")
+        assert connection.execute(f"SELECT count(*) FROM pg_temp.{name}").fetchone() == (1,)
+
+
+def test_only_who_serves_calls_the_owners_function(written: TestDatabase) -> None:
+    """PUBLIC may not empty the journal."""
+    [row] = ask(
+        written.owner_url,
+        "SELECT coalesce(bool_or(grantee = 0), false) AS everybody FROM pg_proc, "
+        "aclexplode(proacl) WHERE proname = 'forget_delivery_attempts'",
+    )
+    assert not row["everybody"]
 
 
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
