@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -19,7 +21,7 @@ from ledger.config import Config
 from ledger.directory import ApiKey, Site
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.secrets import Keyring
-from ledger.web import create_app
+from ledger.web import create_app, patience
 
 PATH = ORDERS_SETTINGS.path
 NOW = datetime(2024, 7, 4, 15, 10, 46, 70_000, tzinfo=UTC)
@@ -366,3 +368,45 @@ async def test_a_waiting_change_occupies_no_thread(client, ledger):
     assert (await client.get(PATH, headers=KEY)).status_code == 200
     ledger.pending.set_result(ledger.get(SITE.site_id, ORDERS_SETTINGS))
     assert {reply.status_code for reply in await asyncio.gather(*patches)} == {200}
+
+
+async def test_a_read_does_not_wait_for_ever(ledger, client, monkeypatch):
+    """A database that hangs is answered for: 503, after the time that a read may take."""
+    monkeypatch.setattr(patience, "READ", 0.05)
+    released = threading.Event()
+    monkeypatch.setattr(ledger, "get", lambda *_: released.wait(30))
+    try:
+        reply = await client.get(PATH, headers=KEY)
+    finally:
+        released.set()
+    assert_failure(reply, 503, "UNAVAILABLE")
+
+
+class FakeDatabase:
+    """Fails as a test tells it to."""
+
+    def __init__(self):
+        self.failure = errors.ConfigError("The database role lacks a privilege.")
+
+    @contextmanager
+    def connection(self):
+        if self.failure is not None:
+            raise self.failure
+        yield None
+
+
+async def test_the_log_says_once_why_the_server_is_not_ready(ledger, monkeypatch, logs):
+    """One line when it stops to be ready, with the reason, and one when it is again."""
+    ledger.database = FakeDatabase()
+    monkeypatch.setattr("ledger.web.health.check_schema", lambda _connection: None)
+    transport = httpx.ASGITransport(create_app(ledger))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ledger") as client:
+        for _ in range(3):
+            assert_failure(await client.get("/readyz"), 503, "UNAVAILABLE")
+        ledger.database.failure = None
+        for _ in range(2):
+            assert (await client.get("/readyz")).status_code == 200
+    assert [(entry["event"], entry.get("problem")) for entry in logs] == [
+        ("not ready", "The database role lacks a privilege."),
+        ("ready again", None),
+    ]

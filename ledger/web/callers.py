@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from ledger.access import ACCOUNT_HEADER, SITE_HEADER
 from ledger.permissions import Caller
 from ledger.ratelimit import RateLimit
 from ledger.web import headers
+from ledger.web.patience import look_up
 from ledger.web.served import ServedLedger
 
 
@@ -32,7 +32,7 @@ class Callers:
         )
         caller = self._access.remembered(*credentials)
         if caller is None or self._directory.remembered_site(caller.site_id) is None:
-            caller = await run_in_threadpool(self._look_up, *credentials)
+            caller = await look_up(self._look_up, *credentials)
         self._limit.admit(caller.client)
         return caller
 

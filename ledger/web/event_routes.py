@@ -16,8 +16,9 @@ from ledger.publisher.pull import Pulled, PullFeed
 from ledger.settings import SettingsKind
 from ledger.web.callers import Callers
 from ledger.web.errors import json_reply
-from ledger.web.histories import NO_CACHE, PREFIX, Histories
+from ledger.web.histories import LONGEST, NO_CACHE, PREFIX, Histories
 from ledger.web.history_documentation import describe_events
+from ledger.web.patience import in_time
 from ledger.web.queries import Query
 from ledger.web.served import ServedLedger
 
@@ -98,13 +99,15 @@ class _EventRoutes:
         clock = asyncio.get_running_loop().time
         # A server that is asked to stop waits for no event.
         deadline = clock() + wait
-        installation = await self._histories.run(lambda: self._installation(caller))
+        installation = await in_time(
+            self._histories.run(lambda: self._installation(caller)), LONGEST
+        )
 
         def page() -> Pulled:
             return self._feed.after(installation, kinds, after, limit)
 
         while True:
-            pulled = await self._histories.run(page)
+            pulled = await in_time(self._histories.run(page), LONGEST)
             left = deadline - clock()
             if pulled.events or left <= 0 or request.app.state.closing:
                 return pulled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,6 +15,8 @@ from ledger.errors import LedgerError, SchemaOutdated, Unavailable
 from ledger.migrate import check_schema
 from ledger.web.documentation import describe_health, describe_readiness
 from ledger.web.errors import application_error, json_reply
+
+log = structlog.get_logger(__name__)
 
 PATIENCE = 3.0
 """Seconds that a readiness check may take."""
@@ -37,6 +40,7 @@ class _Readiness:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asking: asyncio.Task[str | None] | None = None
+        self._known: str | None = None
 
     async def answer(self, _request: Request) -> Response:
         """Answer 200, or 503 with the reason."""
@@ -46,6 +50,7 @@ class _Readiness:
             problem = await asyncio.wait_for(asyncio.shield(self._asking), PATIENCE)
         except TimeoutError:
             problem = "The database does not answer in time."
+            self._note(problem)
         if problem is None:
             return json_reply(200, {"status": "ready"})
         return application_error(503, "UNAVAILABLE", problem, headers={"Retry-After": "1"})
@@ -55,9 +60,21 @@ class _Readiness:
             with self._database.connection() as connection:
                 check_schema(connection)
         except SchemaOutdated as error:
-            return str(error)
-        except Unavailable:
-            return "The database does not answer."
-        except LedgerError:
-            return "The database cannot be used as it is; the server's log says why."
-        return None
+            return self._note(str(error), error)
+        except Unavailable as error:
+            return self._note("The database does not answer.", error)
+        except LedgerError as error:
+            return self._note(
+                "The database cannot be used as it is; the server's log says why.", error
+            )
+        return self._note(None)
+
+    def _note(self, problem: str | None, error: LedgerError | None = None) -> str | None:
+        """Log where it is another problem than before, or none any more: probes come for ever."""
+        if problem != self._known:
+            if problem is None:
+                log.info("ready again")
+            else:
+                log.warning("not ready", problem=problem if error is None else str(error))
+            self._known = problem
+        return problem

@@ -14,6 +14,7 @@ from ledger.consistency import ConsistencyTokens
 from ledger.errors import InvalidInput
 from ledger.permissions import Caller
 from ledger.settings import SettingsKind
+from ledger.web.patience import in_time
 from ledger.web.served import ServedLedger
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ AT_ONCE = 4
 that however long they wait, the present is still answered."""
 PATIENCE = 10.0
 """Seconds that a read waits for what its client has seen already."""
+LONGEST = 30.0
+"""Seconds that any question may take, the wait for its turn included."""
 NO_CACHE = {"Cache-Control": "private, no-cache"}
 
 _TAKEN = frozenset({"events"})
@@ -60,7 +63,7 @@ class Histories:
                 table.catch_up(partition, seen[partition], PATIENCE)
             return question()
 
-        return await self.run(answer)
+        return await in_time(self.run(answer), LONGEST)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do what may take long. A client that does not stay to hear of it does not stop it."""

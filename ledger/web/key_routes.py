@@ -7,13 +7,13 @@ from typing import Any
 
 from cachetools import TTLCache
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger.directory import Directory, public_jwk
 from ledger.web.errors import json_reply
 from ledger.web.oauth_documentation import describe_keys
+from ledger.web.patience import look_up
 
 PATH = "/.well-known/jwks.json"
 REMEMBERED = 5.0
@@ -39,7 +39,7 @@ class _KeyRoutes:
 
     async def get(self, _request: Request) -> Response:
         """Answer the keys in use, and retired ones whose deliveries may still be verified."""
-        keys = await run_in_threadpool(self._keys)
+        keys = await look_up(self._keys)
         return json_reply(200, keys, {"Cache-Control": f"public, max-age={CACHEABLE}"})
 
     def _keys(self) -> dict[str, Any]:

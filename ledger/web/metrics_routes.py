@@ -6,12 +6,12 @@ import hmac
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger.errors import Unauthenticated
 from ledger.publisher.metrics import exposition
+from ledger.web.patience import look_up
 from ledger.web.served import ServedLedger
 
 
@@ -26,7 +26,7 @@ def add_metrics_routes(app: FastAPI, ledger: ServedLedger) -> None:
         given = request.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, expected):
             raise Unauthenticated("/metrics asks for the token of LEDGER_METRICS_TOKEN.")
-        text = await run_in_threadpool(exposition, ledger.database)
+        text = await look_up(exposition, ledger.database)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     app.add_api_route("/metrics", metrics, methods=["GET"], include_in_schema=False)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +19,7 @@ from ledger.web import headers
 from ledger.web.bodies import read_parameters
 from ledger.web.errors import json_reply, refuse
 from ledger.web.oauth_documentation import describe_token, describe_token_info
+from ledger.web.patience import look_up
 
 GRANT_TYPE = "client_credentials"
 _NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -54,9 +54,7 @@ class _OAuthRoutes:
         """Answer an access token for the app instance named (RFC 6749, section 4.4)."""
         try:
             client_id, client_secret, instance_id = await _client(request)
-            token = await run_in_threadpool(
-                self._grants.grant, client_id, client_secret, instance_id
-            )
+            token = await look_up(self._grants.grant, client_id, client_secret, instance_id)
         except (InvalidInput, Unauthenticated, NotInstalled) as error:
             return await _refused(request, error)
         body = {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}
@@ -67,7 +65,7 @@ class _OAuthRoutes:
         parameters = await read_parameters(request)
         if not parameters.get("token"):
             raise InvalidInput("token", "is required")
-        info = await run_in_threadpool(self._grants.describe, parameters["token"].strip())
+        info = await look_up(self._grants.describe, parameters["token"].strip())
         return json_reply(200, {"active": False} if info is None else _described(info), _NOT_STORED)
 
 

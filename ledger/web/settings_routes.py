@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +23,7 @@ from ledger.web.bodies import read_json, request_hash
 from ledger.web.callers import Callers
 from ledger.web.documentation import describe_get, describe_patch
 from ledger.web.errors import json_reply
+from ledger.web.patience import look_up
 from ledger.web.request_id import request_id
 from ledger.web.served import ServedLedger
 
@@ -49,7 +49,7 @@ class _SettingsRoutes:
         """Answer the current settings; 304 where If-None-Match names their version."""
         caller = await self._callers.caller(request)
         caller.may_read(self._kind)
-        record = await run_in_threadpool(self._ledger.get, caller.site_id, self._kind)
+        record = await look_up(self._ledger.get, caller.site_id, self._kind)
         if headers.unchanged(request, record.version):
             return Response(status_code=304, headers=_reply_headers(record))
         return self._reply(record)
