@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.assembly import Ledger
 from ledger.config import Network
-from ledger.errors import ConfigError
+from ledger.database import Database, DatabaseError
+from ledger.errors import ConfigError, LedgerError
 
-GRACE = 1
+Result = TypeVar("Result")
+
+GRACE = 0.5
 """Seconds that a request under way gets to finish once the server is asked to stop."""
 BACKLOG = 2048
+PATIENCE = 1.5
+"""Seconds in which a database answers that can still record what waits."""
+PAUSE = 0.25
+"""Seconds between looks at whether it does."""
 
 
 class Service:
@@ -53,11 +64,12 @@ class Service:
         app = create_app(self._ledger)
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=GRACE,
+            # A plain number of seconds to asyncio, whatever its type says.
+            timeout_graceful_shutdown=GRACE,  # type: ignore[arg-type]
         )
         server = _Server(config, listening or (lambda: None))
         tasks = [
@@ -68,9 +80,14 @@ class Service:
             tasks.append(asyncio.create_task(publish(self._ledger, stop, self._networks)))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        asked = stop.is_set()
         stop.set()
         app.state.closing = server.should_exit = True
-        await asyncio.gather(*tasks, stopping)
+        await asyncio.wait([*tasks, stopping])
+        for task in tasks:
+            task.result()
+        if not asked:
+            raise LedgerError("The server ended by itself; its log says why.")
 
     def close(self) -> None:
         """Give the address back."""
@@ -103,19 +120,78 @@ async def project(ledger: Ledger, stop: asyncio.Event) -> None:
 
 
 def run_until_stopped(
-    job: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
-) -> None:
-    """Run ``job`` on a loop of its own; SIGINT and SIGTERM set the event that it is given."""
+    job: Callable[[asyncio.Event], Coroutine[Any, Any, Result]], database: Database
+) -> Result:
+    """Run ``job`` on a loop of its own; SIGINT and SIGTERM set the event that it is given.
 
-    async def main() -> None:
+    From then on the process ends at once, with status 1, where ``database`` does not answer:
+    threads that wait for it would never let go.
+    """
+
+    async def main() -> Result:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            if not stop.is_set():
+                _Departure(database).begin()
+            stop.set()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        await job(stop)
+            loop.add_signal_handler(number, end)
+        return await job(stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        return runner.run(main())
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, with the contract's body for what is none: it never gets to the API."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 the parser's words are not ours
+        """Answer bytes that cannot be understood, and hang up."""
+        from ledger.web.malformed import malformed
+
+        headers, body = malformed()
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
+        self.transport.close()
+
+
+class _Departure:
+    """Watches the database from ``begin`` until the process ends, and ends it where needed.
+
+    A thread that waits for a frozen server cannot be called off, and Python joins such threads
+    at exit. What was not answered by then has no known outcome, as after a lost connection;
+    a database that refuses is left to whoever asked it, because that is an answer.
+    """
+
+    def __init__(self, database: Database, patience: float = PATIENCE) -> None:
+        self._database = database
+        self._patience = patience
+
+    def begin(self) -> None:
+        """Watch from here on. Returns at once."""
+        threading.Thread(target=self._watch, name="settings-ledger end", daemon=True).start()
+
+    def _watch(self) -> None:
+        while self._answers():
+            time.sleep(PAUSE)
+        sys.stderr.write("The database does not answer; ended without waiting for it.\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    def _answers(self) -> bool:
+        """Whether the server says anything at all in time."""
+        heard = threading.Event()
+
+        def ask() -> None:
+            with suppress(LedgerError, DatabaseError), self._database.connect("end") as connection:
+                connection.execute("SELECT 1")
+            heard.set()
+
+        threading.Thread(target=ask, name="settings-ledger end", daemon=True).start()
+        return heard.wait(self._patience)
 
 
 class _Server(uvicorn.Server):

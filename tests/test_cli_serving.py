@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import signal
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -52,6 +57,72 @@ def test_serve_ends_within_a_second_or_so(cli, number):
     assert status == 0
     assert "Traceback" not in errors
     assert seconds < 3
+
+
+def test_serve_ends_while_a_client_still_sends(cli):
+    """A request that never comes to its end is cut off with a reply, not with a traceback."""
+    with cli.started("serve", "--port", 0) as process:
+        address = urlsplit(listening_address(process))
+        with socket.create_connection((address.hostname, address.port), timeout=30) as half:
+            headers = b"Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            half.sendall(b"POST /oauth2/token HTTP/1.1\r\n" + headers)
+            half.sendall(b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+            assert half.recv(100).startswith(b"HTTP/1.1 100 ")
+            status, seconds, errors = interrupted(process)
+            answer = half.recv(10_000)
+    assert status == 0
+    assert "Traceback" not in errors
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b"x-wix-request-id" in answer.lower()
+    assert seconds < 3
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET /\x00 HTTP/9\r\n\r\n"])
+def test_what_is_no_http_gets_the_contracts_body(cli, garbage):
+    """TLS on the plain port, or any other bytes: 400 as everything else is refused, with an id."""
+    with cli.serving("--no-publish") as address:
+        place = urlsplit(address)
+        with socket.create_connection((place.hostname, place.port), timeout=30) as caller:
+            caller.sendall(garbage)
+            answer = http.client.HTTPResponse(caller)
+            answer.begin()
+            body = json.loads(answer.read())
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-wix-request-id"]
+    assert body["details"]["applicationError"]["code"] == "INVALID_ARGUMENT"
+
+
+def test_serve_ends_while_the_database_is_frozen(tmp_path):
+    """Reads are answered 503 in time, and Ctrl-C needs no answer from a server that is stopped."""
+    own = CommandLine(tmp_path / "data")
+    with own.started("serve", "--port", 0) as process:
+        address = listening_address(process)
+        with frozen(own.data_dir):
+            began = time.monotonic()
+            status, answer = _get(address, "/.well-known/jwks.json")
+            assert (status, time.monotonic() - began < 15) == (503, True)
+            assert answer["details"]["applicationError"]["code"] == "UNAVAILABLE"
+            status, seconds, errors = interrupted(process)
+    assert (status, seconds < 4) == (1, True)
+    assert "Traceback" not in errors
+    assert "The database does not answer" in errors
+
+
+@contextmanager
+def frozen(data_dir: Path) -> Iterator[None]:
+    """The data directory's server as if its machine stood still."""
+    [pidfile] = data_dir.rglob("postmaster.pid")
+    server = int(pidfile.read_text().split()[0])
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    processes = [server, *map(int, children)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 def test_serve_answers_for_what_the_command_line_made(cli):

@@ -32,7 +32,7 @@ def project() -> None:
             show("Following the log")
             await serving.project(ledger, stop)
 
-        serving.run_until_stopped(job)
+        serving.run_until_stopped(job, ledger.database)
 
 
 @projection_commands.command("status", epilog=examples("projections status"))

@@ -17,7 +17,7 @@ from ledger.kinds import KINDS
 from ledger.settings import SettingsKind
 from ledger.web.callers import Callers
 from ledger.web.documentation import DESCRIPTION, document, version
-from ledger.web.errors import internal_error, refuse, refuse_in_framework
+from ledger.web.errors import cut_off, internal_error, refuse, refuse_in_framework
 from ledger.web.event_routes import add_event_routes
 from ledger.web.health import add_health_routes
 from ledger.web.histories import Histories, resource_names
@@ -64,7 +64,7 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
     app.add_exception_handler(RequestValidationError, refuse_in_framework)
     app.add_exception_handler(HTTPException, refuse_in_framework)
     app.add_exception_handler(405, _method_not_allowed)
-    app.add_middleware(RequestIds, crashed=internal_error)
+    app.add_middleware(RequestIds, crashed=internal_error, cut_off=cut_off)
     document(app, served)
     return app
 

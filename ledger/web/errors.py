@@ -78,6 +78,13 @@ def internal_error() -> Response:
     return json_reply(500, {"message": "", "details": {}})
 
 
+def cut_off(method: str) -> Response:
+    """The contract's body for a request that was not done with when the server stopped."""
+    if method in ("GET", "HEAD"):
+        return application_error(503, "UNAVAILABLE", "The server stops. Try again later.")
+    return application_error(504, "DEADLINE_EXCEEDED", f"The server stops. {MAYBE_RECORDED}")
+
+
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer any LedgerError."""
     match error:

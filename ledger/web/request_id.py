@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -25,11 +26,15 @@ class RequestIds:
     """Outermost middleware, in plain ASGI: it adds no task and no thread to a request.
 
     It answers unexpected exceptions itself, because what the framework does with them happens
-    outside of every middleware, where the reply would miss its id.
+    outside of every middleware, where the reply would miss its id. The same goes for a request
+    that is cut off because the server stops.
     """
 
-    def __init__(self, app: ASGIApp, crashed: Callable[[], ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, crashed: Callable[[], ASGIApp], cut_off: Callable[[str], ASGIApp]
+    ) -> None:
         self._app = app
+        self._cut_off = cut_off
         self._crashed = crashed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +55,12 @@ class RequestIds:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("client went away", request_id=identifier, path=scope["path"])
+        except asyncio.CancelledError:
+            # The server is asked to stop, and this took longer than it grants.
+            if started or not scope["app"].state.closing:
+                raise
+            log.info("request cut off", request_id=identifier, path=scope["path"])
+            await self._cut_off(scope["method"])(scope, receive, send_with_id)
         except Exception:
             log.exception("request failed", request_id=identifier, path=scope["path"])
             if started:
