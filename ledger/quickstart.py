@@ -20,6 +20,7 @@ from ledger.assembly import Ledger
 from ledger.errors import LedgerError
 from ledger.history import Change
 from ledger.orders_settings import ORDERS_SETTINGS
+from ledger.publisher.journal import list_attempts
 from ledger.serving import Service
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -28,6 +29,8 @@ KEY_SCOPE = "SCOPE.DC-STORES.MANAGE-ORDERS"
 PATCH = {"ordersSettings": {"createInvoice": True}}
 REASON = "Trying the quickstart"
 PATIENCE = 30.0
+LOOK = 0.5
+"""Seconds between looks at why the webhook does not come."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,27 @@ class Receiver:
         finally:
             await runner.cleanup()
 
-    async def first(self) -> Webhook:
-        """The first webhook. Raises LedgerError when none comes for half a minute."""
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._first), PATIENCE)
-        except TimeoutError:
-            raise LedgerError(
-                f"No webhook came within {PATIENCE:.0f} seconds. If another settings-ledger "
-                "publishes from this database, it needs LEDGER_ALLOWED_NETWORKS=127.0.0.0/8 "
-                "to call the demo's receiver."
-            ) from None
+    async def first(self, refused: Callable[[], bool]) -> Webhook:
+        """The first webhook; ``refused`` looks, in a thread, whether a publisher will not send it.
+
+        Raises LedgerError where that is so, or when none comes for half a minute.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + PATIENCE
+        while clock() < until:
+            done, _ = await asyncio.wait({self._first}, timeout=LOOK)
+            if done:
+                return self._first.result()
+            if await asyncio.to_thread(refused):
+                raise LedgerError(
+                    "Another settings-ledger publishes from this database and may not call this "
+                    "machine: stop it for the demo, or start it with "
+                    "LEDGER_ALLOWED_NETWORKS=127.0.0.0/8."
+                )
+        raise LedgerError(
+            f"No webhook came within {PATIENCE:.0f} seconds; "
+            "`settings-ledger delivery status` tells who delivers."
+        )
 
     async def _receive(self, request: web.Request) -> web.Response:
         arrived = time.monotonic()
@@ -133,24 +147,33 @@ async def run(
     told: Callable[[Story], None],
     heard: Callable[[Webhook], None],
     once: bool,
-) -> None:
+) -> bool:
     """Do the whole job, hand the story to ``told``, and serve on until ``stop`` unless ``once``.
 
-    Later webhooks go to ``heard``. The demo's subscription ends with its receiver.
+    Later webhooks go to ``heard``. The demo's subscription ends with its receiver. Returns
+    whether the story came to its end before ``stop`` was set; raises what the service raises.
     """
     receiver = Receiver(heard)
     async with receiver.listening():
         demo = await asyncio.to_thread(set_up, ledger, receiver.url)
         receiver.public_key_pem = demo.public_key_pem
         serving = asyncio.create_task(service.run(stop))
+        happening = asyncio.create_task(_happen(ledger, service.address, demo, receiver))
+        stopping = asyncio.create_task(stop.wait())
         try:
-            story = await _happen(ledger, service.address, demo, receiver)
-            told(story)
+            await asyncio.wait({happening, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not happening.done():
+                return False
+            told(happening.result())
             if not once:
-                await stop.wait()
+                await stopping
+            return True
         finally:
             stop.set()
-            await serving
+            happening.cancel()
+            await asyncio.wait({happening, serving, stopping})
+            # What ended the service tells more than the requests that it failed.
+            serving.result()
             await asyncio.to_thread(ledger.directory.delete_subscription, demo.subscription_id)
 
 
@@ -180,10 +203,16 @@ async def _happen(ledger: Ledger, base_url: str, demo: Demo, receiver: Receiver)
         sent = time.monotonic()
         await _call(session, "PATCH", json=PATCH, headers={"X-Ledger-Reason": REASON})
         after = await _call(session, "GET")
-    webhook = await receiver.first()
+    webhook = await receiver.first(lambda: _is_refused(ledger, demo.subscription_id))
     history = list(await asyncio.to_thread(ledger.site(demo.site_id).history.changes))
     latency_ms = round((webhook.arrived - sent) * 1000, 1)
     return Story(demo, base_url, before, after, history, webhook, latency_ms)
+
+
+def _is_refused(ledger: Ledger, subscription_id: UUID) -> bool:
+    """Whether a publisher found the receiver's address to be none that it may call."""
+    made = list_attempts(ledger.database, subscription_id, 1)
+    return any((attempt.error or "").startswith("refused: ") for attempt in made)
 
 
 async def _call(session: aiohttp.ClientSession, method: str, **request: Any) -> dict[str, Any]:

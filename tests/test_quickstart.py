@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
 import subprocess
+import time
 
 import jwt
 import pytest
 from command_line import CommandLine, interrupted
+from own_process import OwnProcess
+
+from ledger import Ledger, quickstart
+from ledger.errors import ConfigError
+from ledger.quickstart import Receiver
+from ledger.serving import Service
+
+SECRET_KEY = "correct-horse-battery-staple-0123456789"
 
 SHAPE = {
     "site_id",
@@ -103,6 +113,77 @@ def test_another_quickstart_takes_a_free_port(cli):
         told = usual.json("quickstart", "--once")
         assert told["delivery"]["verified"] is True
         assert interrupted(first, signal.SIGTERM)[0] == 0
+
+
+def test_it_says_at_once_why_another_publisher_keeps_its_webhook_back(cli):
+    """A plain ``serve`` on the same data may not call this machine: one sentence, no long wait."""
+    with cli.serving():
+        began = time.monotonic()
+        said = cli.refusal("quickstart", "--once")
+        assert time.monotonic() - began < 15
+    assert "LEDGER_ALLOWED_NETWORKS=127.0.0.0/8" in said
+    assert cli.json("subscription", "list") == []
+
+
+class SilentService:
+    """A service that answers requests, but never delivers: it waits to be stopped."""
+
+    def __init__(self, ledger, failure=None):
+        self._service = Service(ledger, host="127.0.0.1", port=0, publish=False)
+        self._failure = failure
+        self.address = self._service.address
+
+    async def run(self, stop):
+        if self._failure is not None:
+            raise self._failure
+        await self._service.run(stop)
+
+    def close(self):
+        self._service.close()
+
+
+async def _quickstart(ledger, service, stop):
+    told = []
+    nothing = {"told": told.append, "heard": told.append, "once": True}
+    try:
+        done = await asyncio.wait_for(quickstart.run(ledger, service, stop, **nothing), 20)
+    finally:
+        service.close()
+    assert told == []
+    assert ledger.directory.subscriptions() == []
+    return done
+
+
+async def test_whoever_stops_it_waits_for_no_webhook(fresh_database, monkeypatch):
+    """A stop while the webhook is awaited ends the demo, and its subscription."""
+    stop = asyncio.Event()
+    monkeypatch.setattr(Receiver, "first", lambda *_: _stopping(stop))
+    with Ledger.open(database_url=fresh_database().server_url, secret_key=SECRET_KEY) as ledger:
+        assert await _quickstart(ledger, SilentService(ledger), stop) is False
+
+
+async def _stopping(stop):
+    stop.set()
+    await asyncio.Event().wait()
+
+
+async def test_a_service_that_fails_is_heard_of(fresh_database):
+    """What ended the service is raised at once; nobody waits for its answers."""
+    with Ledger.open(database_url=fresh_database().server_url, secret_key=SECRET_KEY) as ledger:
+        service = SilentService(ledger, ConfigError("It cannot serve."))
+        with pytest.raises(ConfigError, match="It cannot serve"):
+            await _quickstart(ledger, service, asyncio.Event())
+
+
+def test_a_story_that_was_stopped_is_no_success(database_url, monkeypatch, capsys):
+    """Stopped before its webhook came, it exits with 130 as shells have it, and says nothing."""
+
+    async def stopped(*_, **__):
+        return False
+
+    monkeypatch.setattr(quickstart, "run", stopped)
+    cli = OwnProcess(database_url, SECRET_KEY, monkeypatch, capsys)
+    assert cli.run("quickstart", "--port", 0) == (130, "", "")
 
 
 def _shell(command: str) -> str:
