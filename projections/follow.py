@@ -151,15 +151,17 @@ class Follower:
         Raises UnknownTopic or LedgerCorrupt once no partition is left that can be followed.
         """
         listener = Listener(self._database)
-        pause = POLL_SECONDS
+        pause, said = POLL_SECONDS, ""
         try:
             while not stop.is_set():
                 try:
                     if not self.step():
                         listener.wait(POLL_SECONDS)
-                    pause = POLL_SECONDS
+                    pause, said = POLL_SECONDS, ""
                 except DatabaseUnavailable as error:
-                    logger.warning("history cannot follow the log: %s", error)
+                    if str(error) != said:
+                        said = str(error)
+                        logger.warning("history cannot follow the log: %s", said)
                     self.close()
                     stop.wait(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)

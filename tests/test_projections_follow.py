@@ -18,7 +18,7 @@ from histories import head, positions, rows, writing
 
 from ledger import Ledger
 from ledger.database import Database
-from ledger.errors import LedgerCorrupt, Unavailable, UnknownTopic
+from ledger.errors import DatabaseUnavailable, LedgerCorrupt, Unavailable, UnknownTopic
 from ledger.history import Horizon
 from projections import cursors, follow
 from projections.follow import Follower
@@ -251,3 +251,25 @@ def test_the_history_holds_no_personal_data(ledger: Ledger) -> None:
         "FROM settings_history h, settings_history_fields f",
     )
     assert "mith" not in row["all"]
+
+
+def test_an_absent_database_is_told_of_once(monkeypatch, caplog):
+    """A follower tries again for as long as it takes, and says so when it begins to."""
+    stop, pauses = threading.Event(), []
+
+    def wait(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 5:
+            stop.set()
+
+    def absent(_follower):
+        raise DatabaseUnavailable("The database does not answer.")
+
+    monkeypatch.setattr(stop, "wait", wait)
+    monkeypatch.setattr(Follower, "step", absent)
+    with Database("postgresql://nobody@127.0.0.1:1/none") as database:
+        Follower(database, [], list).run(stop)
+    assert [record.getMessage() for record in caplog.records] == [
+        "history cannot follow the log: The database does not answer."
+    ]
+    assert pauses == sorted(pauses)

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import structlog
 from publishing import World, flip
 from receivers import PATIENCE, Arrival, Receiver
 
@@ -21,7 +22,7 @@ from ledger.assembly import Ledger
 from ledger.doorbell import Listener
 from ledger.errors import DatabaseUnavailable
 from ledger.publisher import Publisher, PublisherThread
-from ledger.publisher.lease import LeaseLost
+from ledger.publisher.lease import Lease, LeaseLost
 from ledger.publisher.term import Term
 
 PROCESS = Path(__file__).with_name("publisher_process.py")
@@ -367,3 +368,32 @@ def _assert_first_sent_in_order(arrivals: list[Arrival]) -> None:
         before = newest.get(arrival.entity, 1)
         assert arrival.version <= before + 1
         newest[arrival.entity] = max(arrival.version, before)
+
+
+async def test_an_absent_database_is_told_of_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is tried again: one line when it goes, one when it is back."""
+    stop, attempts, back = asyncio.Event(), 0, Lease.open
+
+    def absent(*arguments: Any) -> Lease:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 6:
+            raise DatabaseUnavailable("The database does not answer.")
+        return back(*arguments)
+
+    monkeypatch.setattr(Lease, "open", absent)
+    monkeypatch.setattr(Term, "checkpoint", _stopping(stop))
+    publisher = Publisher(world.ledger.database, world.ledger.directory, poll_interval=0.01)
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.wait_for(publisher.run(stop), PATIENCE)
+    told = [entry["event"] for entry in logs]
+    assert told == ["publisher waits", "publisher begins", "publisher goes on"]
+
+
+def _stopping(stop: asyncio.Event) -> Callable[[Term], Any]:
+    async def checkpoint(_term: Term) -> None:
+        stop.set()
+
+    return checkpoint

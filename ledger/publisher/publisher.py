@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 CHECKPOINT_INTERVAL = 0.2
 """Seconds between writes of progress, unless so much was received that sending must wait."""
 
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts to begin again, at most."""
+
 
 class Publisher:
     """Delivers at least once, in version order per site; processes share the feeds.
@@ -62,6 +65,7 @@ class Publisher:
         self._allowed_networks = tuple(allowed_networks)
         self._policies = Policies(schedule, timeout)
         self._poll_interval = poll_interval
+        self._trouble = _Trouble(poll_interval)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until ``stop`` is set.
@@ -76,10 +80,10 @@ class Publisher:
                 try:
                     await self._serve(bell, stop)
                 except LedgerError as error:
-                    log.warning("publisher waits", problem=str(error))
+                    self._trouble.note(error)
                 except Exception:
                     log.exception("publisher failed and begins again")
-                await _pause(stop, self._poll_interval)
+                await _pause(stop, self._trouble.pause())
         finally:
             stopping.cancel()
             bell.close()
@@ -148,11 +152,37 @@ class Publisher:
         written = clock()
         while not stop.is_set():
             await term.sweep()
+            self._trouble.over()
             if hurried.is_set() or clock() - written >= CHECKPOINT_INTERVAL:
                 hurried.clear()
                 await term.checkpoint()
                 written = clock()
             await bell.wait(self._poll_interval)
+
+
+class _Trouble:
+    """What keeps the publisher from its work: said when it changes, tried again ever more slowly."""
+
+    def __init__(self, shortest: float) -> None:
+        self._shortest = self._pause = shortest
+        self._said: str | None = None
+
+    def note(self, error: LedgerError) -> None:
+        """It goes on, or begins."""
+        if str(error) != self._said:
+            self._said = str(error)
+            log.warning("publisher waits", problem=self._said)
+
+    def pause(self) -> float:
+        """Seconds until the next attempt; twice as many each time."""
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        return pause
+
+    def over(self) -> None:
+        """The database answers."""
+        if self._said is not None:
+            log.info("publisher goes on")
+        self._said, self._pause = None, self._shortest
 
 
 async def _ring_at(stop: asyncio.Event, bell: Bell) -> None:
