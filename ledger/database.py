@@ -30,6 +30,15 @@ PUBLISHER_LOCK = 0x5345_5055
 MIGRATION_LOCK = 0x5345_4D49
 PROJECTION_LOCK = 0x5345_5052
 
+# A peer that vanished without a word is noticed within half a minute: when nothing is said, by
+# probes; when something was said, by its acknowledgement (milliseconds) that does not come.
+_VANISHED = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
 # What a server answers when it breaks off, in any state: the statement's fate is unknown.
 _BROKEN_OFF = (
     errors.AdminShutdown,
@@ -135,7 +144,11 @@ class Database:
                 "The database URL cannot be understood: expected "
                 "postgresql://user:password@host:port/database, with special characters as %XX."
             ) from None
-        self._parameters: dict[str, Any] = {"connect_timeout": connect_timeout, **given}
+        self._parameters: dict[str, Any] = {
+            "connect_timeout": connect_timeout,
+            **_VANISHED,
+            **given,
+        }
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             kwargs={
                 **self._parameters,
@@ -194,10 +207,6 @@ class Database:
                     **self._parameters,
                     "options": f"{given} {options}".strip(),
                     "application_name": f"settings-ledger {purpose}",
-                    # A peer that vanished without a word is noticed within half a minute.
-                    "keepalives_idle": 10,
-                    "keepalives_interval": 5,
-                    "keepalives_count": 3,
                 },
                 autocommit=True,
                 row_factory=dict_row,

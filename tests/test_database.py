@@ -351,3 +351,16 @@ def test_a_partitions_writer_is_alone_until_its_transaction_ends(
             lock_partition_shared(holder, 3)
             lock_partition_shared(other, 3)
             assert locks(database, "ShareLock") == [(3, True), (3, True)]
+
+
+def test_a_peer_that_vanished_is_noticed(database_url):
+    """Pooled connections and others look for a peer that is gone; the URL's own wish goes first."""
+    chosen = conninfo.make_conninfo(database_url, tcp_user_timeout="7000")
+    for url, milliseconds in ((database_url, "25000"), (chosen, "7000")):
+        with Database(url) as database:
+            own = database.connect("test")
+            with own, database.connection() as pooled:
+                for connection in (own, pooled):
+                    parameters = connection.info.get_parameters()
+                    assert parameters["tcp_user_timeout"] == milliseconds
+                    assert parameters["keepalives_idle"] == "10"
