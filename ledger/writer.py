@@ -46,7 +46,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 # say: a plan made while the log was small would otherwise be kept while it grows.
 _SESSION = (
     "-c synchronous_commit=on -c default_transaction_read_only=off -c statement_timeout=15s "
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
 )
 
 Result = TypeVar("Result")
