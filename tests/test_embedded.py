@@ -28,7 +28,9 @@ ROOT = os.geteuid() == 0
 CHECKOUT = Path(__file__).parents[1]
 
 USER = """
-import sys
+import signal, sys
+# Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from ledger.embedded import EmbeddedServer
