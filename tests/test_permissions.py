@@ -15,7 +15,7 @@ from ledger.kinds import KINDS, known_scopes
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.permissions import HISTORY_SCOPE, RULES, Caller, Operation, check
 
-# wix-contract.md, "Permissions and identities", and issue 3 for history:
+# wix-contract.md, "Permissions and identities", and our own scope for history:
 # scope → operations that it grants.
 READS = {Operation.READ, Operation.RECEIVE}
 EVERYTHING = set(Operation)
