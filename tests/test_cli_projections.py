@@ -51,7 +51,7 @@ def test_project_follows_until_it_is_asked_to_stop(cli, ledger):
         ledger.create_site().update({"createInvoice": True})
         status = caught_up(ledger)
         assert status.position == status.head > 1
-        ended, _, errors = interrupted(process, signal.SIGTERM)
+        ended, errors = interrupted(process, signal.SIGTERM)
     assert (ended, "Traceback" in errors) == (0, False)
 
 
@@ -70,7 +70,7 @@ def test_serve_follows_and_its_end_keeps_nobody_waiting(cli, ledger):
             waiting = threads.submit(httpx.get, url, headers=headers, timeout=60)
             # Asked behind the one that waits, and answered before it.
             assert httpx.get(f"{address}/readyz").status_code == 200
-            ended, _, errors = interrupted(process)
+            ended, errors = interrupted(process)
             try:
                 assert waiting.result().json()["events"] == []
             except httpx.TransportError:

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,22 +40,20 @@ def _get(address: str, path: str, headers: dict[str, str] | None = None) -> tupl
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_ends_within_a_second_or_so(cli, number):
+def test_a_signal_ends_serve(cli, number):
     """It answers once it printed its address; a signal ends it with 0 and without a traceback.
 
-    A client that keeps its connection open does not hold it up. On a busy machine the end of
-    the process itself takes its time, hence the margin.
+    A client that keeps its connection open does not hold it up.
     """
     with cli.started("serve", "--port", 0) as process:
         address = urlsplit(listening_address(process))
         idle = http.client.HTTPConnection(address.netloc, timeout=30)
         idle.request("GET", "/readyz")
         assert idle.getresponse().read() == b'{"status":"ready"}'
-        status, seconds, errors = interrupted(process, number)
+        status, errors = interrupted(process, number)
         idle.close()
     assert status == 0
     assert "Traceback" not in errors
-    assert seconds < 3
 
 
 def test_serve_ends_while_a_client_still_sends(cli):
@@ -68,13 +65,12 @@ def test_serve_ends_while_a_client_still_sends(cli):
             half.sendall(b"POST /oauth2/token HTTP/1.1\r\n" + headers)
             half.sendall(b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n")
             assert half.recv(100).startswith(b"HTTP/1.1 100 ")
-            status, seconds, errors = interrupted(process)
+            status, errors = interrupted(process)
             answer = half.recv(10_000)
     assert status == 0
     assert "Traceback" not in errors
     assert answer.startswith(b"HTTP/1.1 504 ")
     assert b"x-wix-request-id" in answer.lower()
-    assert seconds < 3
 
 
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET /\x00 HTTP/9\r\n\r\n"])
@@ -100,12 +96,11 @@ def test_serve_ends_while_the_database_is_frozen(tmp_path):
     with own.started("serve", "--port", 0) as process:
         address = listening_address(process)
         with frozen(own.data_dir):
-            began = time.monotonic()
             status, answer = _get(address, "/.well-known/jwks.json")
-            assert (status, time.monotonic() - began < 15) == (503, True)
+            assert status == 503
             assert answer["details"]["applicationError"]["code"] == "UNAVAILABLE"
-            status, seconds, errors = interrupted(process)
-    assert (status, seconds < 4) == (1, True)
+            status, errors = interrupted(process)
+    assert status == 1
     assert "Traceback" not in errors
     assert "The database does not answer" in errors
 
@@ -168,10 +163,9 @@ async def test_publish_alone_delivers(cli):
         await asyncio.to_thread(_subscribe_and_change, cli, f"http://127.0.0.1:{port}/")
         with cli.having(LEDGER_ALLOWED_NETWORKS="127.0.0.0/8").started("publish") as process:
             await asyncio.wait_for(arrived.wait(), 30)
-            status, seconds, errors = await asyncio.to_thread(interrupted, process)
+            status, errors = await asyncio.to_thread(interrupted, process)
     assert status == 0
     assert "Traceback" not in errors
-    assert seconds < 3
 
 
 def _subscribe_and_change(cli: CommandLine, url: str) -> None:
