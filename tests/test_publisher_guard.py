@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from publishing import LOOPBACK
 from test_publisher_envelope import APP, Keys
 
 from ledger.errors import InvalidInput
-from ledger.publisher import check_url, deliver
+from ledger.publisher import check_url
 from ledger.publisher.blocking import BlockingCalls
-from ledger.publisher.deliver import Courier, Outcome
+from ledger.publisher.deliver import Courier
 from ledger.publisher.guard import Guard, GuardedResolver, ReceiverRefused
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.sign import KeyRack
+from ledger.publisher.sink import LARGEST_REPLY, Outcome
 
 TEN = ipaddress.ip_network("10.0.0.0/8")
 
@@ -170,13 +172,18 @@ async def raw(script: Script) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?token=secret"
 
 
+def destination(url: str) -> Any:
+    """A subscription as far as a courier needs to know it."""
+    return SimpleNamespace(subscription_id=APP, app_id=APP, event_type="a.b_updated", url=url)
+
+
 async def attempt(url: str, seconds: float = 0.2) -> Outcome:
     """One attempt with that timeout."""
     blocking = BlockingCalls()
     try:
         async with Courier(KeyRack(Keys()), LOOPBACK, blocking) as courier:
             letter = Letter(1, APP, 2, APP, "id", "{}")
-            return await courier.attempt(APP, url, letter, Policy(timeout=seconds))
+            return await courier.attempt(destination(url), letter, Policy(timeout=seconds))
     finally:
         blocking.close()
 
@@ -301,4 +308,4 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 
 def test_the_largest_reply_is_as_documented() -> None:
     """64 KiB."""
-    assert deliver.LARGEST_REPLY == 65536
+    assert LARGEST_REPLY == 65536

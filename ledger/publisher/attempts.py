@@ -10,11 +10,12 @@ import structlog
 
 from ledger.errors import LedgerError
 from ledger.publisher.breaker import PROBES, Breaker
-from ledger.publisher.deliver import REPLAY_HEADER, Courier, Outcome
+from ledger.publisher.deliver import Courier
 from ledger.publisher.journal import Attempt
 from ledger.publisher.letters import Letter
 from ledger.publisher.metrics import ATTEMPTS, LATENCY
 from ledger.publisher.policy import Policy
+from ledger.publisher.sink import REPLAY_HEADER, Outcome
 from ledger.publisher.spans import Span
 
 log = structlog.get_logger(__name__)
@@ -165,9 +166,7 @@ class Attempts:
         try:
             marks = {REPLAY_HEADER: str(span.feed_id)} if span.replay else {}
             at = datetime.now(UTC)
-            outcome = await self._courier.attempt(
-                span.app_id, span.url, letter, self._policy, marks
-            )
+            outcome = await self._courier.attempt(span, letter, self._policy, marks)
             self._note(span, letter, at, outcome)
             return outcome
         finally:

@@ -11,9 +11,10 @@ import structlog
 
 from ledger.publisher.attempts import RECOVERY_PAUSE, Attempts, Slots
 from ledger.publisher.blocking import BlockingCalls
-from ledger.publisher.deliver import Courier, Outcome
+from ledger.publisher.deliver import Courier
 from ledger.publisher.letters import Letter, LetterReader, Reading
 from ledger.publisher.policy import Policy
+from ledger.publisher.sink import Outcome
 from ledger.publisher.spans import Span
 from ledger.publisher.state import DeadLetter, Progress, WaitingSite
 from ledger.publisher.tasks import Tasks

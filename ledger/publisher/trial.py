@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Protocol
 from uuid import UUID, uuid4
 
 from ledger import timestamps
@@ -12,31 +11,19 @@ from ledger.errors import InvalidInput
 from ledger.identity import Identity
 from ledger.kinds import KINDS
 from ledger.publisher.blocking import BlockingCalls
-from ledger.publisher.deliver import TEST_HEADER, Courier, Outcome
+from ledger.publisher.deliver import Courier
 from ledger.publisher.envelope import webhook_data
 from ledger.publisher.guard import Network
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.sign import KeyRack, Keys
+from ledger.publisher.sink import TEST_HEADER, Destination, Outcome
 
 NOWHERE = UUID(int=0)
 
 
-class Receiving(Protocol):
-    """A subscription, as the directory has it."""
-
-    @property
-    def app_id(self) -> UUID: ...
-
-    @property
-    def event_type(self) -> str: ...
-
-    @property
-    def url(self) -> str: ...
-
-
 async def send_test(
-    keys: Keys, subscription: Receiving, policy: Policy, allowed_networks: Iterable[Network]
+    keys: Keys, subscription: Destination, policy: Policy, allowed_networks: Iterable[Network]
 ) -> Outcome:
     """Send one test event, and say what came back. Nothing is recorded or retried.
 
@@ -47,11 +34,7 @@ async def send_test(
     try:
         async with Courier(KeyRack(keys), allowed_networks, blocking) as courier:
             return await courier.attempt(
-                subscription.app_id,
-                subscription.url,
-                _letter(subscription.event_type),
-                policy,
-                {TEST_HEADER: "true"},
+                subscription, _letter(subscription.event_type), policy, {TEST_HEADER: "true"}
             )
     finally:
         blocking.close()
