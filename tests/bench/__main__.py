@@ -6,86 +6,111 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import append, history_scale, rebuild
+from tests.bench import progress, table
+from tests.bench.bench import Bench
 from tests.bench.generator import FEWEST_CHANGES
-from tests.bench.measure import Comparison
+from tests.bench.machine import Machine
+from tests.bench.measure import FACTS, Comparison
+from tests.bench.scenarios import SCENARIOS
+from tests.bench.server import Server
 
-Scenario = Callable[[Path, argparse.Namespace], Iterable[Comparison]]
-SCENARIOS: dict[str, Scenario] = {
-    "append": lambda directory, options: append.run(
-        directory,
-        callers=tuple(options.callers),
-        seconds=options.seconds,
-        rounds=options.rounds,
-    ),
-    "history_scale": lambda directory, options: history_scale.run(
-        directory,
-        changes=options.changes,
-        sites=options.sites,
-        seconds=options.seconds,
-        rounds=options.rounds,
-    ),
-    "rebuild": lambda directory, options: rebuild.run(
-        directory, changes=options.changes, sites=options.sites, rounds=options.rounds
-    ),
-}
+SMOKE = {"rounds": 1, "seconds": 0.05, "changes": FEWEST_CHANGES, "sites": 2}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the scenarios and print their table."""
+    """Run the scenarios, or take the figures of a run before, and show them."""
     options = parse(arguments)
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}")
+    machine = None
+    if options.figures:
+        results = options.figures
+    else:
+        results, machine = measure(options)
+        if options.json:
+            facts = [result.facts() for result in results]
+            options.json.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    if options.markdown:
+        print(table.markdown(results, machine))
+    if options.into:
+        table.replace(options.into, table.markdown(results, machine))
+
+
+def measure(options: argparse.Namespace) -> tuple[list[Comparison], str]:
+    """Run the scenarios one after the other; what came out, and on what machine."""
+    for name in [name for name in os.environ if name.startswith("LEDGER_")]:
+        del os.environ[name]  # Nobody's ledger but our own is measured.
     results: list[Comparison] = []
-    for name in options.scenario or SCENARIOS:
-        with tempfile.TemporaryDirectory() as directory:
-            for result in SCENARIOS[name](Path(directory), options):
-                show(result)
+    with (
+        tempfile.TemporaryDirectory(prefix="settings-ledger-bench-") as scratch,
+        Server.started(Path(scratch) / "server") as server,
+    ):
+        machine = str(Machine.seen(server))
+        progress.note(machine)
+        for name in options.scenario or SCENARIOS:
+            directory = Path(scratch) / name
+            directory.mkdir(exist_ok=True)
+            bench = Bench(
+                server,
+                directory,
+                seconds=options.seconds,
+                rounds=options.rounds,
+                changes=options.changes,
+                sites=options.sites,
+                smoke=options.smoke,
+            )
+            for result in SCENARIOS[name](bench):
+                progress.done()
+                progress.note(table.line(result))
                 results.append(result)
-    if options.json:
-        options.json.write_text(json.dumps([result.facts() for result in results], indent=2))
+    return results, machine
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; ends the program, with a sentence, for those that make no sense."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("scenario", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--callers", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=3, help="length of one run")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each, in turn")
+    parser.add_argument("--changes", type=int, default=1_000_000, help="size of loaded ledgers")
+    parser.add_argument("--sites", type=int, default=10_000, help="sites of those")
+    parser.add_argument("--smoke", action="store_true", help="does it work? no figures to rely on")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--markdown", action="store_true", help="print the README's table")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="put that table in its place")
     parser.add_argument(
-        "--changes", type=int, default=1_000_000, help="size of the ledger that is loaded"
+        "--from",
+        dest="given",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="run nothing: show what --json wrote",
     )
-    parser.add_argument("--sites", type=int, default=10_000, help="sites of that ledger")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
+    if options.smoke:
+        parser.set_defaults(**SMOKE)
+        options = parser.parse_args(arguments)
+    _check(parser, options)
+    return options
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     unknown = [name for name in options.scenario if name not in SCENARIOS]
     if unknown:
         parser.error(f"unknown scenario {unknown[0]}; there is {', '.join(SCENARIOS)}")
     if options.changes < FEWEST_CHANGES or options.sites < 2:
         parser.error(f"--changes must be {FEWEST_CHANGES} or more, --sites 2 or more")
-    return options
-
-
-def show(result: Comparison) -> None:
-    """Print one line of the table."""
-    digits = 0 if result.unit == "/s" else 2
-    if result.goal is None:
-        goal = "no goal"
-    else:
-        goal = f"goal {'≤ ' * result.smaller_is_better}{result.goal:.2f}: "
-        goal += "met" if result.met else "not met"
-    print(
-        f"{result.scenario:13} {result.case:24} ours {result.ours:9.{digits}f}{result.unit}   "
-        f"{result.baseline} {result.theirs:9.{digits}f}{result.unit}   ratio {result.ratio:5.2f} "
-        f"(spread ×{result.spread:.2f}, {goal})"
-    )
-    sys.stdout.flush()
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds must be 1 or more, --seconds more than 0")
+    options.figures = []
+    for file in options.given or ():
+        try:
+            rows = json.loads(file.read_text())
+            options.figures += [Comparison.of(row) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError):
+            parser.error(f"--from {file}: expected a file that --json wrote ({', '.join(FACTS)})")
 
 
 if __name__ == "__main__":

@@ -1,111 +1,97 @@
 """append: ``update()`` of the library (read, decide, durable append, current settings) beside a
-single-row insert by pgbench, on the same server, fsync on."""
+single-row insert by pgbench, and beside the eventsourcing library as it comes."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from ledger import Ledger
-from ledger.assembly import SiteHandle
-from ledger.embedded import binaries
-from tests.bench.measure import Comparison, compare
+from tests.bench import pgbench, stock
+from tests.bench.bench import Bench, environment
+from tests.bench.measure import Baseline, Comparison, contest
+from tests.bench.pgbench import PgBench
+from tests.bench.worker import Worker
 
-SITES = 200
-GOALS = {1: 0.30, 8: 0.30, 16: 0.40, 64: 0.60, 256: 0.80}
-# About the bytes of one SettingsChanged, so that both write the same amount.
-_INSERT = "INSERT INTO bench_rows (payload) VALUES (repeat('x', 700));\n"
+SITES = 512
+CREATORS = 16
+# Callers → the goal as a part of pgbench, and of the library as it comes.
+GOALS = {1: (0.30, 2), 8: (0.30, 5), 16: (0.40, 8), 64: (0.60, 10), 256: (0.80, 10)}
+HOT_GOALS = {8: 0.25, 64: 0.50}
 
 
-def run(
-    directory: Path, *, callers: tuple[int, ...], seconds: float, rounds: int
-) -> Iterator[Comparison]:
-    """Compare at each number of callers."""
-    with Ledger.open(data_dir=directory) as ledger:
-        sites = [ledger.create_site() for _ in range(SITES)]
-        baseline = PgBench(ledger.database_url.replace("ledger_server", "ledger_owner"), directory)
-        for count in callers:
-            yield compare(
+def run(bench: Bench) -> Iterator[Comparison]:
+    """Compare at each number of callers, on sites enough for all."""
+    counts = [1, 2] if bench.smoke else list(GOALS)
+    with bench.ledger() as ledger, ExitStack() as held:
+        inserts = PgBench(owner_url(ledger), bench.directory)
+        site_ids = create_sites(ledger, 4 if bench.smoke else SITES)
+        ours = held.enter_context(updating(ledger, site_ids, bench.directory))
+        others = held.enter_context(_stock(ledger, max(counts)))
+        for count in counts:
+            order = {"callers": count, "seconds": bench.seconds}
+            of_pgbench, of_stock = GOALS.get(count, (None, None))
+            yield from contest(
                 "append",
                 f"{count} caller{'s' * (count > 1)}",
-                "pgbench single-row insert",
-                ours=lambda count=count: update_rate(sites, count, seconds),
-                theirs=lambda count=count: baseline.rate(count, seconds),
-                goal=GOALS.get(count, 0.3),
-                rounds=rounds,
+                ours=partial(ours.rate, order),
+                baselines=[
+                    Baseline(pgbench.NAME, partial(inserts.rate, count, bench.seconds), of_pgbench),
+                    Baseline(stock.NAME, partial(others.rate, order), of_stock),
+                ],
+                rounds=bench.rounds,
+                peak=ours.peak,
             )
 
 
-def update_rate(sites: list[SiteHandle], callers: int, seconds: float) -> float:
-    """Acknowledged updates per second by ``callers`` threads, each with sites of its own turn."""
-    done = [0] * callers
-    start = threading.Barrier(callers + 1)
-    end = threading.Event()
-
-    def call(caller: int) -> None:
-        start.wait()
-        turn = caller
-        while not end.is_set():
-            sites[turn % len(sites)].update({"createInvoice": turn % 2 == 0})
-            turn += callers
-            done[caller] += 1
-
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    began = time.monotonic()
-    end.wait(seconds)
-    end.set()
-    for thread in threads:
-        thread.join()
-    return sum(done) / (time.monotonic() - began)
+def run_hot_site(bench: Bench) -> Iterator[Comparison]:
+    """The same with all callers on one site."""
+    with bench.ledger() as ledger:
+        inserts = PgBench(owner_url(ledger), bench.directory)
+        with updating(ledger, create_sites(ledger, 1), bench.directory) as ours:
+            for count in [2] if bench.smoke else HOT_GOALS:
+                order = {"callers": count, "seconds": bench.seconds}
+                goal = HOT_GOALS.get(count)
+                yield from contest(
+                    "hot_site",
+                    f"{count} callers on one site",
+                    ours=partial(ours.rate, order),
+                    baselines=[
+                        Baseline(pgbench.NAME, partial(inserts.rate, count, bench.seconds), goal),
+                    ],
+                    rounds=bench.rounds,
+                    peak=ours.peak,
+                )
 
 
-class PgBench:
-    """PostgreSQL's own benchmark program, inserting one row per transaction."""
+def owner_url(ledger: Ledger) -> str:
+    """The ledger's database as its owner."""
+    assert ledger.config.owner_url is not None
+    return ledger.config.owner_url
 
-    def __init__(self, owner_url: str, directory: Path) -> None:
-        self._url = owner_url
-        self._script = directory / "insert.sql"
-        self._script.write_text(_INSERT)
-        self._run("psql", "-qc", "DROP TABLE IF EXISTS bench_rows", owner_url)
-        self._run(
-            "psql",
-            "-qc",
-            "CREATE TABLE bench_rows (id bigserial PRIMARY KEY, payload text)",
-            owner_url,
-        )
 
-    def rate(self, clients: int, seconds: float) -> float:
-        """Inserts per second by ``clients`` connections."""
-        said = self._run(
-            "pgbench",
-            "--no-vacuum",
-            "--protocol=prepared",
-            f"--file={self._script}",
-            f"--client={clients}",
-            f"--jobs={min(clients, os.cpu_count() or 1)}",
-            f"--time={max(1, round(seconds))}",
-            self._url,
-        )
-        found = re.search(r"tps = ([\d.]+)", said)
-        if found is None:
-            message = f"pgbench said no rate: {said}"
-            raise RuntimeError(message)
-        return float(found[1])
+def create_sites(ledger: Ledger, count: int) -> list[str]:
+    """New sites, by many callers at once since each waits for the disk; their ids."""
+    site_ids = [str(uuid4()) for _ in range(count)]
+    with ThreadPoolExecutor(CREATORS) as creators:
+        for _ in creators.map(ledger.create_site, site_ids):
+            pass
+    return site_ids
 
-    def _run(self, program: str, *arguments: str) -> str:
-        environment = os.environ | {"PGOPTIONS": "-c client_min_messages=warning"}
-        return subprocess.run(
-            [binaries() / program, *arguments],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=environment,
-        ).stdout
+
+def updating(ledger: Ledger, site_ids: Sequence[str], directory: Path) -> Worker:
+    """``tests.bench.updating`` on these sites; the caller closes it."""
+    file = directory / f"sites-{uuid4().hex}.json"
+    file.write_text(json.dumps(list(site_ids)))
+    return Worker.start("tests.bench.updating", file, env=environment(ledger))
+
+
+def _stock(ledger: Ledger, callers: int) -> Worker:
+    where = stock.environment(owner_url(ledger), callers)
+    return Worker.start("tests.bench.stock", env=dict(os.environ) | where)
