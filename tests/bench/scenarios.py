@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench import append, append_processes, history_scale, rebuild
+from tests.bench import append, append_processes, history_scale, http_routes, rebuild
 from tests.bench.bench import Bench, Scenario
 from tests.bench.measure import Comparison
 
@@ -30,6 +30,8 @@ SCENARIOS: dict[str, Scenario] = {
     "append": append.run,
     "hot_site": append.run_hot_site,
     "append_processes": append_processes.run,
+    "http_get": http_routes.run_get,
+    "http_patch": http_routes.run_patch,
     "history_scale": _history_scale,
     "rebuild": _rebuild,
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 from uuid import uuid4
 
 import psycopg
@@ -69,16 +69,27 @@ class Server:
     @contextmanager
     def database(self, *, partitions: int = 1) -> Iterator[Place]:
         """A ledger's database, empty and migrated, for the length of the block."""
-        name = f"bench_{uuid4().hex[:12]}"
-        self._do("CREATE DATABASE {} OWNER {}", name, OWNER)
-        try:
+        with self._made() as name:
             place = Place(*(self._embedded.url(role, name) for role in (SERVER, OWNER, _ADMIN)))
             migrate(place.owner_url, serving_role=SERVER, partitions=partitions)
             yield place
+
+    @contextmanager
+    def blank_database(self) -> Iterator[str]:
+        """The URL of a database without tables, as its owner, for somebody else's program."""
+        with self._made() as name:
+            yield self._embedded.url(OWNER, name)
+
+    @contextmanager
+    def _made(self) -> Iterator[str]:
+        name = f"bench_{uuid4().hex[:12]}"
+        self._do("CREATE DATABASE {} OWNER {}", name, OWNER)
+        try:
+            yield name
         finally:
             self._do("DROP DATABASE {} WITH (FORCE)", name)
 
-    def _do(self, statement: str, *names: str) -> None:
+    def _do(self, statement: LiteralString, *names: str) -> None:
         with closing(self._connect()) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
