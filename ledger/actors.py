@@ -85,25 +85,34 @@ def add_tokens(
 ) -> dict[SiteIdentity, Token]:
     """Make the missing ones known and return all wanted; whoever comes second gets the first's.
 
-    Committed without waiting for the disk: the append that refers to them waits, and what
-    was written before it is on disk no later than it.
+    All references of one identity share its number, by which a search finds what it did
+    anywhere; numbers made here are for those whom no site knew. Committed without waiting for
+    the disk: the append that refers to them waits, and what was written before it is on disk no
+    later than it.
     """
+    numbers = {identity: uuid4() for _, identity in wanted}
     with connection.transaction():
         connection.execute("SET LOCAL synchronous_commit = off")
         connection.execute(
             """
-            INSERT INTO actors (ref, partition, site_id, type, subject_id, salt)
+            INSERT INTO actors (ref, partition, site_id, type, subject_id, salt, identity)
             SELECT wanted.ref, %(partition)s, wanted.site_id, wanted.type, wanted.subject_id,
-                   wanted.salt
+                   wanted.salt, coalesce(known.identity, wanted.identity)
             FROM unnest(%(refs)s::uuid[], %(sites)s::uuid[], %(types)s::text[],
-                        %(ids)s::text[], %(salts)s::bytea[])
-                AS wanted (ref, site_id, type, subject_id, salt)
+                        %(ids)s::text[], %(salts)s::bytea[], %(identities)s::uuid[])
+                AS wanted (ref, site_id, type, subject_id, salt, identity)
+            LEFT JOIN LATERAL (
+                SELECT identity FROM actors
+                WHERE subject_id = wanted.subject_id AND type = wanted.type
+                ORDER BY identity LIMIT 1
+            ) AS known ON true
             ON CONFLICT (partition, site_id, type, subject_id) DO NOTHING
             """,
             {
                 "partition": partition,
                 "refs": [uuid4() for _ in wanted],
                 "salts": [secrets.token_bytes(SALT_BYTES) for _ in wanted],
+                "identities": [numbers[identity] for _, identity in wanted],
                 **_columns(wanted),
             },
         )
@@ -197,29 +206,62 @@ def resolve_reasons(
 
 
 def find_refs(
-    connection: Connection, subject_id: str, of_type: str | None, partition: int, site_id: UUID
-) -> list[UUID]:
-    """What stands for whoever has this id, of one type where named, in a site's events."""
+    connection: Connection,
+    subject_id: str,
+    of_type: str | None,
+    sites: Sequence[tuple[int, UUID]],
+) -> list[tuple[int, UUID]]:
+    """(partition, ref) of whoever has this id, of one type where named, on (partition, site)s."""
     rows = connection.execute(
         """
-        SELECT ref FROM actors
-        WHERE partition = %(partition)s AND site_id = %(site_id)s AND subject_id = %(subject_id)s
-          AND (%(type)s::text IS NULL OR type = %(type)s)
-        ORDER BY ref
+        SELECT actors.partition, actors.ref
+        FROM unnest(%(partitions)s::int[], %(sites)s::uuid[]) AS site (partition, site_id)
+        JOIN actors USING (partition, site_id)
+        WHERE actors.type = ANY (%(types)s::text[]) AND actors.subject_id = %(subject_id)s
+        ORDER BY actors.partition, actors.ref
         """,
-        {"partition": partition, "site_id": site_id, "subject_id": subject_id, "type": of_type},
+        {
+            "partitions": [partition for partition, _ in sites],
+            "sites": [site_id for _, site_id in sites],
+            "types": _types(of_type),
+            "subject_id": subject_id,
+        },
     )
-    return [row["ref"] for row in rows]
+    return [(row["partition"], row["ref"]) for row in rows]
 
 
-def is_known(connection: Connection, subject_id: str, of_type: str | None) -> bool:
-    """Whether anybody has this id, of one type where named, and was not erased."""
-    row = connection.execute(
-        "SELECT FROM actors WHERE subject_id = %(subject_id)s "
-        "AND (%(type)s::text IS NULL OR type = %(type)s) LIMIT 1",
-        {"subject_id": subject_id, "type": of_type},
-    ).fetchone()
-    return row is not None
+def find_identities(connection: Connection, subject_id: str, of_type: str | None) -> list[UUID]:
+    """The numbers of whoever has this id, of one type where named; none for nobody.
+
+    One, or a few where writers met: a look-up each, on however many sites they act.
+    """
+    rows = connection.execute(
+        FIND_IDENTITIES.encode(), {"types": _types(of_type), "subject_id": subject_id}
+    )
+    return [row["identity"] for row in rows]
+
+
+FIND_IDENTITIES = """
+WITH RECURSIVE known AS (
+    SELECT wanted.type, first.identity FROM unnest(%(types)s::text[]) AS wanted (type)
+    CROSS JOIN LATERAL (
+        SELECT identity FROM actors
+        WHERE subject_id = %(subject_id)s AND type = wanted.type
+        ORDER BY identity LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT known.type, next.identity FROM known CROSS JOIN LATERAL (
+        SELECT identity FROM actors
+        WHERE subject_id = %(subject_id)s AND type = known.type AND identity > known.identity
+        ORDER BY identity LIMIT 1
+    ) AS next
+)
+SELECT identity FROM known
+"""
+
+
+def _types(of_type: str | None) -> list[str]:
+    return [of_type] if of_type is not None else [one.value for one in IdentityType]
 
 
 def named(by: Identity | str) -> tuple[str, str | None]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from ledger import eventlog, verification
-from ledger.database import Database
+from ledger.database import Connection, Database
 from ledger.errors import LedgerCorrupt, UnknownTopic
 from ledger.eventlog import RecordedEvent
 from ledger.history.rows import RecordedChange
 from ledger.verification import Refold
 from projections import cursors
 from projections.current import CurrentSettingsTable
-from projections.history import Mark, SettingsHistoryTable
+from projections.history import SettingsHistoryTable
 
 Progress = Callable[[int, int], None]
+Mark = tuple[int, UUID, int, datetime, str]
+"""(position, originator, version, time, field): a field that an event touched."""
 PAGE = 1000
 
 
@@ -62,11 +66,14 @@ def _check_history(
         with database.connection() as connection:
             events = eventlog.read_between(connection, partition, after, PAGE, stop=upto)
             rows = history.page(connection, partition, after, len(events))
-            fields = history.field_page(connection, partition, after, upto)
+            marks = _read_marks(connection, partition, after, upto)
+            stray = _first_stray(connection, partition, after, upto)
         try:
             for event in events:
                 refold.take(event)
-            fault = _difference(partition, events, rows) or _field_difference(rows, fields)
+            fault = _difference(partition, events, rows) or _field_difference(rows, marks)
+            if fault is None and stray is not None:
+                fault = f"position {stray[0]}: {stray[1]} is not what it is derived from"
         except (LedgerCorrupt, UnknownTopic) as error:
             fault = f"the log itself: {error}"
         if progress is not None:
@@ -115,3 +122,61 @@ def _beyond(
     if rows and rows[0].position > now:
         return f"partition {partition}, position {rows[0].position}: a row beyond the cursor"
     return None
+
+
+def _read_marks(connection: Connection, partition: int, after: int, upto: int) -> set[Mark]:
+    """Each field that is marked as touched in (after, upto]."""
+    rows = connection.execute(
+        """
+        SELECT field.position, field.originator_id, field.version, field.recorded_at, field.field
+        FROM settings_history AS change JOIN settings_history_fields AS field
+          ON field.partition = change.partition
+         AND field.originator_id = change.originator_id AND field.version = change.version
+        WHERE change.partition = %s AND change.position > %s AND change.position <= %s
+        """,
+        (partition, after, upto),
+    )
+    return {
+        (row["position"], row["originator_id"], row["version"], row["recorded_at"], row["field"])
+        for row in rows
+    }
+
+
+def _first_stray(
+    connection: Connection, partition: int, after: int, upto: int
+) -> tuple[int, str] | None:
+    """(position, what) of the first in (after, upto] that is not what it is derived from.
+
+    Of rows that are right otherwise: the identities come from ``actors``, the hashes of values
+    from the row itself.
+    """
+    row = connection.execute(
+        _FIRST_STRAY.encode(), {"partition": partition, "after": after, "upto": upto}
+    ).fetchone()
+    return None if row is None else (row["position"], row["what"])
+
+
+_FIRST_STRAY = """
+SELECT position, what FROM (
+    SELECT change.position, 'the identity' AS what
+    FROM settings_history AS change
+    LEFT JOIN actors AS acting
+        ON acting.partition = change.partition AND acting.ref = change.actor_ref
+    LEFT JOIN actors AS principal
+        ON principal.partition = change.partition AND principal.ref = change.on_behalf_of_ref
+    WHERE change.partition = %(partition)s
+      AND change.position > %(after)s AND change.position <= %(upto)s
+      AND (change.actor_identity IS DISTINCT FROM acting.identity
+           OR change.on_behalf_of_identity IS DISTINCT FROM principal.identity)
+    UNION ALL
+    SELECT change.position, 'the hash of the value of ' || mark.field
+    FROM settings_history AS change JOIN settings_history_fields AS mark
+      ON mark.partition = change.partition
+     AND mark.originator_id = change.originator_id AND mark.version = change.version
+    WHERE change.partition = %(partition)s
+      AND change.position > %(after)s AND change.position <= %(upto)s
+      AND mark.value_hash IS DISTINCT FROM
+          jsonb_hash_extended(change.changes -> mark.field -> 'to', 0)
+) AS stray
+ORDER BY position, what LIMIT 1
+"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,8 +14,14 @@ from ledger.history.table import AuditQuestion, SiteQuestion
 from projections import follow, search
 
 LAST = 2**63 - 1
-Mark = tuple[int, UUID, int, datetime, str]
-"""(position, originator, version, time, field): a field that an event touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow(RecordedChange):
+    """A change, and what finds those of an identity on all sites: see ``actors.identity``."""
+
+    actor_identity: UUID | None
+    on_behalf_of_identity: UUID | None
 
 
 class SettingsHistoryTable:
@@ -44,37 +51,7 @@ class SettingsHistoryTable:
         self, connection: Connection, partition: int, after: int, limit: int
     ) -> list[RecordedChange]:
         """Up to ``limit`` rows behind ``after``, by position."""
-        query = """
-            SELECT * FROM settings_history
-            WHERE partition = %(partition)s AND position > %(after)s
-            ORDER BY position LIMIT %(limit)s
-        """
-        return _rows(connection, query, partition=partition, after=after, limit=limit)
-
-    def field_page(
-        self, connection: Connection, partition: int, after: int, upto: int
-    ) -> set[Mark]:
-        """(position, originator, version, time, field) of each field touched in (after, upto]."""
-        rows = connection.execute(
-            """
-            SELECT field.position, field.originator_id, field.version, field.recorded_at, field.field
-            FROM settings_history AS change JOIN settings_history_fields AS field
-              ON field.partition = change.partition
-             AND field.originator_id = change.originator_id AND field.version = change.version
-            WHERE change.partition = %s AND change.position > %s AND change.position <= %s
-            """,
-            (partition, after, upto),
-        )
-        return {
-            (
-                row["position"],
-                row["originator_id"],
-                row["version"],
-                row["recorded_at"],
-                row["field"],
-            )
-            for row in rows
-        }
+        return _rows(connection, PAGE, partition=partition, after=after, limit=limit)
 
     def standing(
         self,
@@ -138,21 +115,8 @@ class SettingsHistoryTable:
         # A question with many keys looks dear to the planner and takes milliseconds: compiling
         # it would take longer.
         connection.execute("SET LOCAL jit = off")
-        if question.subject is not None and self._acts_on_many_sites(connection, question.subject):
-            query, values = search.recent_query(question)
-            recent = _rows(connection, query, **values)
-            if len(recent) == question.limit:
-                return recent
         query, values = search.audit_query(question)
         return _rows(connection, query, **values)
-
-    def _acts_on_many_sites(self, connection: Connection, subject: tuple[str, str | None]) -> bool:
-        subject_id, subject_type = subject
-        values = {"subject_id": subject_id, "subject_type": subject_type}
-        row = connection.execute(
-            search.COUNT_REFS.encode(), {**values, "many": search.MANY_SITES}
-        ).fetchone()
-        return row is not None and row["refs"] == search.MANY_SITES
 
     def positions(
         self,
@@ -214,7 +178,11 @@ WITH RECURSIVE event AS (
         (facts -> 'reason' ->> 'ref')::uuid, facts ->> 'origin',
         facts -> 'via' ->> 'channel', facts -> 'via' ->> 'credential',
         (facts -> 'via' -> 'asserted')::boolean, facts ->> 'request_id',
-        touched.fields, told.changes, facts -> 'settings'
+        touched.fields, told.changes, facts -> 'settings',
+        (SELECT identity FROM actors WHERE actors.partition = event.partition
+            AND actors.ref = (facts -> 'actor' ->> 'ref')::uuid),
+        (SELECT identity FROM actors WHERE actors.partition = event.partition
+            AND actors.ref = (facts -> 'on_behalf_of' ->> 'ref')::uuid)
     FROM event LEFT JOIN created USING (position)
     CROSS JOIN LATERAL (
         SELECT CASE event.topic
@@ -230,15 +198,22 @@ WITH RECURSIVE event AS (
             ORDER BY 1
         ) AS fields
     ) AS touched
-    RETURNING partition, originator_id, fields, version, position, recorded_at
+    RETURNING partition, originator_id, fields, version, position, recorded_at, changes
 )
 INSERT INTO settings_history_fields
-SELECT partition, originator_id, unnest(fields), version, position, recorded_at FROM change
+SELECT partition, originator_id, field, version, position, recorded_at,
+    jsonb_hash_extended(changes -> field -> 'to', 0)
+FROM change CROSS JOIN LATERAL unnest(fields) AS field
 """
 TAKE_ON_FRESH = TAKE_ON.replace(
     "INSERT INTO settings_history\n", "INSERT INTO settings_history_fresh\n"
 ).replace("INSERT INTO settings_history_fields\n", "INSERT INTO settings_history_fields_fresh\n")
 
+PAGE = """
+SELECT * FROM settings_history
+WHERE partition = %(partition)s AND position > %(after)s
+ORDER BY position LIMIT %(limit)s
+"""
 STANDING_BY_VERSION = """
 SELECT * FROM settings_history
 WHERE partition = %(partition)s AND originator_id = %(originator_id)s
@@ -269,5 +244,5 @@ WHERE partition = %(partition)s AND originator_id = %(originator_id)s
 
 
 def _rows(connection: Connection, query: str, **values: Any) -> list[RecordedChange]:
-    with connection.cursor(row_factory=class_row(RecordedChange)) as cursor:
-        return cursor.execute(query.encode(), values).fetchall()
+    with connection.cursor(row_factory=class_row(HistoryRow)) as cursor:
+        return list(cursor.execute(query.encode(), values))

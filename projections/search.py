@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
+from uuid import UUID
 
 from ledger.history.table import ABSENT, AuditQuestion, SiteQuestion
 
 Query = tuple[str, dict[str, Any]]
 
+
 # One row by its key, said so that no plan can do anything else, whatever the statistics are.
-_NAMED_BY_MARK = """
+_MARKED_CHANGES = """
+SELECT change.* FROM settings_history_fields AS mark
 CROSS JOIN LATERAL (
     SELECT * FROM settings_history AS named
     WHERE named.partition = mark.partition AND named.position = mark.position LIMIT 1
@@ -65,8 +70,7 @@ def site_query(question: SiteQuestion) -> Query:
         both = _text("SELECT page.* FROM (", acted, "UNION ALL", principal, ") AS page")
         query = _text(both, _IN_ORDER["page", newest], _LIMIT)
     elif question.field is not None:
-        marks = "SELECT change.* FROM settings_history_fields AS mark"
-        query = _text(marks, _NAMED_BY_MARK, _SITE_FIELD, _IN_ORDER["mark", newest], _LIMIT)
+        query = _text(_MARKED_CHANGES, _SITE_FIELD, _IN_ORDER["mark", newest], _LIMIT)
     else:
         query = _text(_SITE, _IN_ORDER["change", newest], _LIMIT)
     values = {name: getattr(question, name) for name in question.__slots__}
@@ -77,18 +81,30 @@ _OF_PARTITIONS = """
 SELECT asked.partition, NULL::uuid AS key, asked.head
 FROM unnest(%(partitions)s::int[], %(heads)s::bigint[]) AS asked (partition, head)
 """
-_OF_ORIGINATORS = """
-SELECT asked.partition, site.key, asked.head
+_OF_KEYS = """
+SELECT asked.partition, wanted.key, asked.head
 FROM unnest(%(partitions)s::int[], %(heads)s::bigint[]) AS asked (partition, head)
-JOIN unnest(%(key_partitions)s::int[], %(keys)s::uuid[]) AS site (partition, key) USING (partition)
+JOIN unnest(%(key_partitions)s::int[], %(keys)s::uuid[]) AS wanted (partition, key)
+  USING (partition)
 """
-_OF_ACTORS = """
-SELECT asked.partition, actors.ref AS key, asked.head
-FROM unnest(%(partitions)s::int[], %(heads)s::bigint[]) AS asked (partition, head)
-JOIN actors USING (partition)
-WHERE actors.subject_id = %(subject_id)s
-  AND (%(subject_type)s::text IS NULL OR actors.type = %(subject_type)s)
-  AND (%(sites)s::uuid[] IS NULL OR actors.site_id = ANY (%(sites)s::uuid[]))
+# Each field that ever was touched, by one look-up each: it is a few dozen, whatever the history.
+_OF_FIELDS = """
+WITH RECURSIVE known AS (
+    SELECT asked.partition, asked.head, (
+        SELECT min(field) FROM settings_history_fields AS mark
+        WHERE mark.partition = asked.partition
+    ) AS key
+    FROM unnest(%(partitions)s::int[], %(heads)s::bigint[]) AS asked (partition, head)
+    UNION ALL
+    SELECT known.partition, known.head, (
+        SELECT min(field) FROM settings_history_fields AS mark
+        WHERE mark.partition = known.partition AND mark.field > known.key
+    )
+    FROM known WHERE known.key IS NOT NULL
+)
+SELECT partition, key, head FROM known
+WHERE key IS NOT NULL
+  AND (%(field)s::text IS NULL OR key = %(field)s OR starts_with(key, %(field)s || '.'))
 """
 # The newest n of all keys are among the newest n of the n keys whose newest are the newest: so
 # each of many keys is looked at once, and few are walked. The cost follows the number of keys
@@ -105,6 +121,7 @@ SELECT page.* FROM ({keys}) AS asked CROSS JOIN LATERAL ({newest} LIMIT %(limit)
 _NEWEST_PAGES = """
 ORDER BY page.recorded_at DESC, page.partition DESC, page.position DESC LIMIT %(limit)s::bigint
 """
+_ONCE = "SELECT DISTINCT ON (page.recorded_at, page.partition, page.position) page.* FROM ("
 _CHANGES = """
 SELECT change.* FROM settings_history AS change
 WHERE change.partition = asked.partition AND change.position <= asked.head
@@ -113,18 +130,22 @@ _NEWEST = "ORDER BY change.recorded_at DESC, change.position DESC"
 _MARKED = """
 WHERE mark.partition = asked.partition AND mark.position <= asked.head AND mark.field = %(field)s
 """
+_SET_TO = """
+WHERE mark.partition = asked.partition AND mark.position <= asked.head AND mark.field = asked.key
+  AND mark.value_hash = jsonb_hash_extended(%(value)s::jsonb, 0)
+"""
 _NEWEST_MARKS = "ORDER BY mark.recorded_at DESC, mark.position DESC"
 _OF_SITE = "AND change.originator_id = asked.key"
-_BY_ACTOR = "AND change.actor_ref = asked.key"
-# Whoever acted on one's own behalf was found as actor already.
-_FOR_PRINCIPAL = """
+# Whoever acted on one's own behalf is found as actor already.
+_BY_IDENTITY = "AND change.actor_identity = asked.key"
+_FOR_IDENTITY = """
+AND change.on_behalf_of_identity = asked.key
+AND (change.actor_identity IS NULL OR change.actor_identity <> ALL (%(keys)s::uuid[]))
+"""
+_BY_REF = "AND change.actor_ref = asked.key"
+_FOR_REF = """
 AND change.on_behalf_of_ref = asked.key
-AND NOT EXISTS (
-    SELECT FROM actors
-    WHERE actors.partition = change.partition AND actors.ref = change.actor_ref
-      AND actors.subject_id = %(subject_id)s
-      AND (%(subject_type)s::text IS NULL OR actors.type = %(subject_type)s)
-)
+AND (change.actor_ref IS NULL OR change.actor_ref <> ALL (%(keys)s::uuid[]))
 """
 _BEFORE = """
 AND (change.recorded_at, change.partition, change.position)
@@ -155,63 +176,35 @@ AND EXISTS (
 def audit_query(question: AuditQuestion) -> Query:
     """Changes of many sites, newest first."""
     filters = _filters(question)
-    if question.subject is not None:
-        acted = _pages(_OF_ACTORS, _CHANGES, _BY_ACTOR, *filters, _NEWEST)
-        principal = _pages(_OF_ACTORS, _CHANGES, _FOR_PRINCIPAL, *filters, _NEWEST)
-        pages = _text("SELECT page.* FROM (", acted, "UNION ALL", principal, ") AS page")
+    if question.refs is not None:
+        pages = _acted(_BY_REF, _FOR_REF, filters)
+    elif question.identities is not None:
+        pages = _acted(_BY_IDENTITY, _FOR_IDENTITY, filters)
     elif question.originators is not None:
-        pages = _pages(_OF_ORIGINATORS, _CHANGES, _OF_SITE, *filters, _NEWEST)
+        pages = _pages(_OF_KEYS, _CHANGES, _OF_SITE, *filters, _NEWEST)
+    elif question.value is not ABSENT:
+        # Two fields may have been set to the same.
+        marked = _marked(_OF_FIELDS, _SET_TO, question, filters)
+        pages = _text(_ONCE, marked, ") AS page")
     elif question.field is not None:
-        marks = _text("SELECT change.* FROM settings_history_fields AS mark", _NAMED_BY_MARK)
-        walk = _text(marks, _MARKED, *_bounds("mark", question), *filters, _NEWEST_MARKS)
-        pages = _PAGES.format(keys=_OF_PARTITIONS, newest=walk)
+        pages = _marked(_OF_PARTITIONS, _MARKED, question, filters)
     else:
         walk = _text(_CHANGES, *filters, _NEWEST)
         pages = _PAGES.format(keys=_OF_PARTITIONS, newest=walk)
     return pages + _NEWEST_PAGES, _values(question)
 
 
-MANY_SITES = 1000
-WINDOW = 2000
-COUNT_REFS = """
-SELECT count(*) AS refs FROM (
-    SELECT FROM actors
-    WHERE subject_id = %(subject_id)s
-      AND (%(subject_type)s::text IS NULL OR type = %(subject_type)s)
-    LIMIT %(many)s
-) AS actor
-"""
-_RECENT = "SELECT change.* FROM ({pages}) AS change WHERE EXISTS ({acted})"
-# OFFSET 0: who acted is looked up by its ref, never in all that somebody is called by.
-_ACTED = """
-SELECT FROM (
-    SELECT subject_id, type FROM actors
-    WHERE actors.partition = change.partition
-      AND actors.ref IN (change.actor_ref, change.on_behalf_of_ref)
-    OFFSET 0
-) AS actor
-WHERE actor.subject_id = %(subject_id)s
-  AND (%(subject_type)s::text IS NULL OR actor.type = %(subject_type)s)
-"""
-_NEWEST_CHANGES = """
-ORDER BY change.recorded_at DESC, change.partition DESC, change.position DESC
-LIMIT %(limit)s::bigint
-"""
-
-
-def recent_query(question: AuditQuestion) -> Query:
-    """The same as ``audit_query`` among the newest WINDOW changes only.
-
-    Where that fills a page it is the page: whoever acts on thousands of sites has mostly done
-    something lately, and is found without looking at each of the sites.
-    """
-    walk = _text(_CHANGES, *_bounds("change", question), _before(question), _NEWEST)
-    newest = (_PAGES.format(keys=_OF_PARTITIONS, newest=walk) + _NEWEST_PAGES).replace(
-        "%(limit)s", "%(window)s"
+def _acted(by: str, on_behalf_of: str, filters: Sequence[str]) -> str:
+    acted, principal = (
+        _pages(_OF_KEYS, _CHANGES, who, *filters, _NEWEST) for who in (by, on_behalf_of)
     )
-    recent = _RECENT.format(pages=newest, acted=_ACTED)
-    query = _text(recent, *_filters(question), _NEWEST_CHANGES)
-    return query, _values(question) | {"window": WINDOW}
+    return _text("SELECT page.* FROM (", acted, "UNION ALL", principal, ") AS page")
+
+
+def _marked(keys: str, marked: str, question: AuditQuestion, filters: Sequence[str]) -> str:
+    bounds = _bounds("mark", question)
+    walk = _text(_MARKED_CHANGES, marked, *bounds, *filters, _NEWEST_MARKS)
+    return _PAGES.format(keys=keys, newest=walk)
 
 
 def _pages(source: str, *walk: str) -> str:
@@ -249,8 +242,6 @@ def _before(question: AuditQuestion) -> str:
 def _filters(question: AuditQuestion) -> list[str]:
     filters = _bounds("change", question)
     filters.append(_before(question))
-    if question.subject is not None and question.originators is not None:
-        filters.append("AND change.originator_id = ANY (%(keys)s::uuid[])")
     if question.kinds is not None:
         filters.append("AND change.kind = ANY (%(kinds)s::text[])")
     if question.field is not None:
@@ -264,18 +255,23 @@ def _filters(question: AuditQuestion) -> list[str]:
     return filters
 
 
+def _keys(question: AuditQuestion) -> list[tuple[int, UUID]]:
+    """Where the walks begin: (partition, key) of who acted, else of the sites."""
+    if question.refs is not None:
+        return list(question.refs)
+    if question.identities is not None:
+        return list(product(question.heads, question.identities))
+    return list(question.originators or ())
+
+
 def _values(question: AuditQuestion) -> dict[str, Any]:
-    subject_id, subject_type = question.subject or (None, None)
     before = question.before
-    originators = question.originators or ()
+    keys = _keys(question)
     return {
         "partitions": list(question.heads),
         "heads": list(question.heads.values()),
-        "key_partitions": [partition for partition, _ in originators],
-        "keys": [key for _, key in originators],
-        "subject_id": subject_id,
-        "subject_type": subject_type,
-        "sites": None if question.sites is None else list(question.sites),
+        "key_partitions": [partition for partition, _ in keys],
+        "keys": [key for _, key in keys],
         "limit": question.limit,
         **_times(question),
         "before_time": before.recorded_at if before else None,

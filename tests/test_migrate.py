@@ -32,6 +32,7 @@ LANDED = {
     "0004_history.sql": "fbe3f3c329366aaf5c6fb9c4463ccf451b6e49b5912b9477e7c9f92da6dce711",
     "0005_credentials.sql": "47bcab10dee067ada2508152168a9557cf2894c8ccb56a26fb394024fc9892a3",
     "0006_delivery.sql": "9523faffeabaf65837416abe606fc9b45d0d8bdfcf33ad93229e3f698359425b",
+    "0007_actor_identity.sql": "54e7053e8f333c637828358f0665e10b5465a66995894cb63887ea32533010b2",
 }
 
 # What a schema is, as far as two of them can be compared.

@@ -75,8 +75,7 @@ class Audit:
             before=before,
             since=oldest,
             until=newest,
-            subject=None if by is None else self._subject(by),
-            sites=wanted,
+            **self._who(by, wanted),
             originators=originators_of(self._sites, wanted, named),
             kinds=fqdns,
             field=field,
@@ -129,12 +128,23 @@ class Audit:
         question = replace(question, before=Place(last.recorded_at, last.partition, last.position))
         return Page(changes, write_cursor(asked, _place(question)))
 
-    def _subject(self, by: Identity | str) -> tuple[str, str | None]:
-        subject = actors.named(by)
+    def _who(self, by: Identity | str | None, wanted: list[UUID] | None) -> dict[str, Any]:
+        """By what an AuditQuestion finds who acted: a reference on each site, or what they share.
+
+        Raises InvalidInput for nobody.
+        """
+        if by is None:
+            return {}
+        subject, places = actors.named(by), None
+        if wanted is not None:
+            places = [(self._sites.site(site).partition, site) for site in wanted]
         with self._horizon.database.connection() as connection:
-            if not actors.is_known(connection, *subject):
+            identities = actors.find_identities(connection, *subject)
+            if not identities:
                 raise InvalidInput("by", f"nobody with the id {subject[0]} has acted here")
-        return subject
+            if places is None:
+                return {"identities": identities}
+            return {"refs": actors.find_refs(connection, *subject, places)}
 
 
 def _filled(text: str | None, option: str) -> str | None:

@@ -125,10 +125,11 @@ class SiteLookup:
     def refs(self, by: Identity | str) -> list[UUID]:
         """What stands for somebody in this site's changes. Raises InvalidInput for nobody."""
         with self.horizon.database.connection() as connection:
-            refs = actors.find_refs(connection, *actors.named(by), self.partition, self.site_id)
+            here = [(self.partition, self.site_id)]
+            refs = actors.find_refs(connection, *actors.named(by), here)
         if not refs:
             raise InvalidInput("by", f"nobody with the id {actors.named(by)[0]} has acted here")
-        return refs
+        return [ref for _, ref in refs]
 
     def _row_of_version(self, version: int) -> RecordedChange:
         row = self.first_row(version=version)

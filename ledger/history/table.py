@@ -55,10 +55,10 @@ class Place:
 class AuditQuestion:
     """Changes of many sites, newest first, none behind ``heads`` ({partition: position}).
 
-    ``before`` is the last one already seen. ``subject`` is (id, type or None) of who did them, or
-    for whom. ``sites`` go with their ``originators``, (partition, originator). ``origin`` also
-    matches what begins with it and a colon; ``value`` is what a field was set to; ``text`` is
-    part of the reason.
+    ``before`` is the last one already seen. Who did them, or for whom, is given by ``identities``
+    or, on certain sites, by (partition, ref) in ``refs``. ``originators`` are the (partition,
+    originator) of sites. ``origin`` also matches what begins with it and a colon; ``value`` is
+    what a field was set to; ``text`` is part of the reason.
     """
 
     heads: dict[int, int]
@@ -66,8 +66,8 @@ class AuditQuestion:
     before: Place | None = None
     since: datetime | None = None
     until: datetime | None = None
-    subject: tuple[str, str | None] | None = None
-    sites: Sequence[UUID] | None = None
+    identities: Sequence[UUID] | None = None
+    refs: Sequence[tuple[int, UUID]] | None = None
     originators: Sequence[tuple[int, UUID]] | None = None
     kinds: Sequence[str] | None = None
     field: str | None = None

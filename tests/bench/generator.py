@@ -196,8 +196,9 @@ _INSERT_SITES = """
 INSERT INTO sites (site_id, partition) SELECT site_id, %(partition)s FROM bench_sites
 """
 _INSERT_ACTORS = """
-INSERT INTO actors (ref, partition, site_id, type, subject_id, salt)
-SELECT DISTINCT ref, %(partition)s::integer, site_id, %(type)s::text, subject_id, salt
+INSERT INTO actors (ref, partition, site_id, type, subject_id, salt, identity)
+SELECT DISTINCT ref, %(partition)s::integer, site_id, %(type)s::text, subject_id, salt,
+       md5('identity:' || subject_id)::uuid
 FROM bench_steps JOIN bench_sites USING (number) WHERE version > 1
 """
 # The same as ledger.canonical.leaf_hash, one event after the other.
