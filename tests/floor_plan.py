@@ -68,6 +68,7 @@ GUESTS: dict[str, set[str]] = {
     "fastapi": {"web"},
     "fastapi_offline": {"web"},
     "jwt": {"access", "publisher.sign", "quickstart"},
+    "nats": {"publisher.nats_link", "publisher.nats_sink"},
     "platformdirs": {"config"},
     "prometheus_client": {"publisher", "web"},
     "psycopg": {"database", "migrate"},

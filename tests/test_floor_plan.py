@@ -42,12 +42,15 @@ def test_guests_are_declared_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [
         *project["dependencies"],
-        *project["optional-dependencies"]["embedded"],
-        *project["optional-dependencies"]["parquet"],
+        *(
+            name
+            for extra in ("embedded", "nats", "parquet")
+            for name in project["optional-dependencies"][extra]
+        ),
     ]
     installed = {re.split(r"[\[<>=]", name)[0].replace("-", "_") for name in named}
     # What comes as a part of another: psycopg[pool], FastAPI's own foundation.
-    installed |= {"jwt", "psycopg_pool", "starlette", "yarl"}
+    installed |= {"jwt", "nats", "psycopg_pool", "starlette", "yarl"}
     assert floor_plan.GUESTS.keys() <= installed
 
 

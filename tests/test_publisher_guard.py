@@ -177,11 +177,11 @@ def destination(url: str) -> Any:
     return SimpleNamespace(subscription_id=APP, app_id=APP, event_type="a.b_updated", url=url)
 
 
-async def attempt(url: str, seconds: float = 0.2) -> Outcome:
+async def attempt(url: str, seconds: float = 0.2, networks: Any = LOOPBACK) -> Outcome:
     """One attempt with that timeout."""
     blocking = BlockingCalls()
     try:
-        async with Courier(KeyRack(Keys()), LOOPBACK, blocking) as courier:
+        async with Courier(KeyRack(Keys()), networks, blocking) as courier:
             letter = Letter(1, APP, 2, APP, "id", "{}")
             return await courier.attempt(destination(url), letter, Policy(timeout=seconds))
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from ledger.permissions import RULES, Operation
 
 LONGEST_NAME = 200
 LONGEST_URL = 2000
+_SUBJECT_PREFIX = re.compile(r"/?|/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
 def checked_scopes(scopes: Iterable[str]) -> list[str]:
@@ -59,7 +61,8 @@ def checked_event_type(event_type: str | None, app_scopes: frozenset[str]) -> st
 def checked_url(url: str) -> str:
     """Return the URL when its form is right; whether it may be called is the publisher's guard's.
 
-    Raises InvalidInput for anything but http(s)://host[:port][/path][?query].
+    Raises InvalidInput for anything but http(s)://host[:port][/path][?query], and nats:// or
+    tls://host[:port][/prefix], where the prefix begins the subjects.
     """
     problem = _url_problem(url)
     if problem is not None:
@@ -77,8 +80,8 @@ def _url_problem(url: str) -> str | None:
         port = parts.port
     except ValueError as error:
         return f"is malformed ({error})"
-    if parts.scheme not in {"http", "https"}:
-        return "expected http:// or https://"
+    if parts.scheme not in {"http", "https", "nats", "tls"}:
+        return "expected http://, https://, nats:// or tls://"
     if not parts.hostname:
         return "expected a host"
     if "@" in parts.netloc or "\\" in url:
@@ -87,4 +90,7 @@ def _url_problem(url: str) -> str | None:
         return "expected a port from 1 to 65535"
     if parts.fragment:
         return "expected no #fragment"
+    queues = parts.scheme in {"nats", "tls"}
+    if queues and (parts.query or not _SUBJECT_PREFIX.fullmatch(parts.path)):
+        return "expected a path of letters, digits, - and _, with dots between: it begins subjects"
     return None

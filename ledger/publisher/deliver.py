@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from ledger.publisher.blocking import BlockingCalls
-from ledger.publisher.guard import Guard, Network
+from ledger.publisher.guard import NATS, NATS_EXTRA, Guard, Network, nats_is_installed
 from ledger.publisher.http_sink import HttpSink
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
@@ -48,6 +48,16 @@ class Courier:
         for sink in set(self._sinks.values()):
             await sink.close()
 
+    def _nats(self, scheme: str) -> Sink | None:
+        """The sink for NATS, made when it is first asked for; None where it is not installed."""
+        if scheme not in NATS or not nats_is_installed():
+            return None
+        from ledger.publisher.nats_sink import NatsSink
+
+        sink = NatsSink(self._guard)
+        self._sinks |= dict.fromkeys(NATS, sink)
+        return sink
+
     async def attempt(
         self,
         to: Destination,
@@ -66,9 +76,10 @@ class Courier:
         body = key.sign(letter.data, letter.skipped, letter.event_id).encode("ascii")
         headers = {**_HEADERS, **key.webhook_headers(letter.event_id, body), **marks}
         began = time.monotonic()
-        sink = self._sinks.get(to.url.partition(":")[0])
+        scheme = to.url.partition(":")[0]
+        sink = self._sinks.get(scheme) or self._nats(scheme)
         if sink is None:
-            outcome = Outcome("the URL is neither http:// nor https://")
+            outcome = Outcome(f"{scheme}:// {NATS_EXTRA}")
         else:
             parcel = Parcel(to, letter.site_id, letter.event_id, headers, body)
             outcome = await sink.send(parcel, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,12 @@ _NEVER_PUBLIC: tuple[Network, ...] = (
 )
 
 LOOKUPS_AT_ONCE = 32
+
+ENCRYPTED = {"http": False, "https": True, "nats": False, "tls": True}
+"""The schemes of receivers' URLs, and whether nobody on the way can read along."""
+
+NATS = frozenset({"nats", "tls"})
+NATS_EXTRA = "needs an extra: pip install 'settings-ledger[nats]'"
 
 
 class ReceiverRefused(OSError):
@@ -101,26 +108,35 @@ class GuardedResolver(AbstractResolver):
 def check_url(url: str, allowed_networks: Sequence[Network]) -> None:
     """Raise InvalidInput for a receiver that would be refused whatever its name resolves to.
 
-    Looks nothing up: names are judged when they are called.
+    Looks nothing up: names are judged when they are called. What stands behind the host is
+    the directory's to check.
     """
     parts = urlsplit(url)
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise InvalidInput("url", "expected a port from 1 to 65535") from None
-    if parts.scheme not in {"http", "https"} or not host or port == 0:
-        raise InvalidInput("url", "expected http(s)://host[:port][/path]")
+    if parts.scheme not in ENCRYPTED or not host or port == 0:
+        raise InvalidInput("url", "expected http(s)://host[:port][/path], or nats:// or tls://")
+    if parts.scheme in NATS and not nats_is_installed():
+        raise InvalidInput("url", f"{parts.scheme}:// {NATS_EXTRA}")
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("url", "expected no user or password in it")
-    encrypted = parts.scheme == "https"
+    encrypted = ENCRYPTED[parts.scheme]
     if not encrypted and not allowed_networks:
-        raise InvalidInput("url", "expected https:// (LEDGER_ALLOWED_NETWORKS is empty)")
+        wanted = "tls" if parts.scheme in NATS else "https"
+        raise InvalidInput("url", f"expected {wanted}:// (LEDGER_ALLOWED_NETWORKS is empty)")
     try:
         address = _address(host)
     except ValueError:
         return
     if (refusal := Guard(allowed_networks).refusal(address, encrypted=encrypted)) is not None:
         raise InvalidInput("url", f"{refusal} (LEDGER_ALLOWED_NETWORKS)")
+
+
+def nats_is_installed() -> bool:
+    """Whether the library is there that speaks NATS."""
+    return importlib.util.find_spec("nats") is not None
 
 
 def _address(text: str) -> Address:

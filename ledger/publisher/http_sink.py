@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -68,7 +69,8 @@ class HttpSink:
             data=parcel.body,
             headers=parcel.headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=policy.timeout),
+            # To the moment: aiohttp would round a long deadline up, and leases count on it.
+            timeout=aiohttp.ClientTimeout(total=policy.timeout, ceil_threshold=math.inf),
             # Connections are kept apart by context, so none is used with another's certificate.
             ssl=True if parcel.tls is None else parcel.tls,
         ) as reply:
