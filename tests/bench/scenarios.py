@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench import append, append_processes, history_scale, http_routes, rebuild
+from tests.bench import (
+    append,
+    append_processes,
+    history_length,
+    history_scale,
+    http_routes,
+    mixed,
+    obstacles,
+    rebuild,
+    starting,
+)
 from tests.bench.bench import Bench, Scenario
 from tests.bench.measure import Comparison
 
@@ -30,8 +40,13 @@ SCENARIOS: dict[str, Scenario] = {
     "append": append.run,
     "hot_site": append.run_hot_site,
     "append_processes": append_processes.run,
+    "history_length": history_length.run,
     "http_get": http_routes.run_get,
     "http_patch": http_routes.run_patch,
+    "mixed": mixed.run,
+    "start": starting.run,
+    "heads": obstacles.run_heads,
+    "slow_fsync": obstacles.run_slow_fsync,
     "history_scale": _history_scale,
     "rebuild": _rebuild,
 }

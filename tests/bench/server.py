@@ -45,7 +45,7 @@ class Server:
         if connections is not None:
             with EmbeddedServer.open(directory) as first:
                 cls(first).configure("max_connections", connections)
-            _wait_for_the_end(first.url(_ADMIN, "postgres"))
+            wait_for_the_end(first.url(_ADMIN, "postgres"))
         with EmbeddedServer.open(directory) as embedded:
             yield cls(embedded)
 
@@ -97,7 +97,7 @@ class Server:
         return psycopg.connect(self._embedded.url(_ADMIN, "postgres"), autocommit=True)
 
 
-def _wait_for_the_end(url: str) -> None:
+def wait_for_the_end(url: str) -> None:
     """Return once a server that nobody uses any more has begun to stop."""
     while True:
         try:

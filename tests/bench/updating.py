@@ -1,4 +1,4 @@
-"""A program: callers of the library's ``update()`` and ``settings()`` on the environment's ledger."""
+"""A program: callers of the library's ``update()`` or ``settings()`` on the environment's ledger."""
 
 from __future__ import annotations
 
@@ -15,31 +15,42 @@ from tests.bench.worker import serve
 
 
 def main(sites_file: str) -> None:
-    """Do orders on the sites whose ids the file lists: ``callers``, ``seconds``, and ``first``
-    and ``count`` where not all sites are meant."""
+    """Do orders on the sites whose ids the file lists.
+
+    An order tells ``callers``, ``seconds``, ``what`` (update, get) unless it is update, and
+    ``first`` and ``count`` where not all sites are meant.
+    """
     with Ledger.open() as ledger:
         sites = [ledger.site(site_id) for site_id in json.loads(Path(sites_file).read_text())]
 
         def work(order: dict[str, Any]) -> Mapping[str, Any]:
             first = order.get("first", 0)
             chosen = sites[first : first + order.get("count", len(sites))]
-            count = order["callers"]
-            return call_for(
-                order["seconds"], [_updates(chosen, caller, count) for caller in range(count)]
-            )
+            call = {"update": _update, "get": _get}[order.get("what", "update")]
+            callers = order["callers"]
+            # Each caller has sites of its own, where there are enough.
+            own = [
+                chosen[caller::callers] or [chosen[caller % len(chosen)]]
+                for caller in range(callers)
+            ]
+            return call_for(order["seconds"], [call(sites) for sites in own])
 
         serve(work)
 
 
-def _updates(sites: list[SiteHandle], caller: int, callers: int) -> Call:
-    """Updates by one caller on sites of its own, where there are enough."""
-    own = sites[caller::callers] or [sites[caller % len(sites)]]
-
+def _update(sites: list[SiteHandle]) -> Call:
     def update(turn: int) -> None:
         # Each site's turns alternate, whatever their number.
-        own[turn % len(own)].update({"createInvoice": turn // len(own) % 2 == 0})
+        sites[turn % len(sites)].update({"createInvoice": turn // len(sites) % 2 == 0})
 
     return update
+
+
+def _get(sites: list[SiteHandle]) -> Call:
+    def get(turn: int) -> None:
+        sites[turn % len(sites)].settings()
+
+    return get
 
 
 if __name__ == "__main__":
