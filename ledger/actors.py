@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+from ledger import wire
 from ledger.aggregate import Token
 from ledger.canonical import text_problem
 from ledger.database import Connection, Cursor
@@ -127,37 +128,22 @@ def _columns(wanted: Sequence[SiteIdentity]) -> dict[str, list[UUID] | list[str]
     }
 
 
-def keep_reasons(
-    connection: Connection, partition: int, notes: Sequence[tuple[ReasonNote, bytes, UUID, int]]
-) -> None:
-    """Keep each note whose event, named by (leaf, originator, version), is in the log by now."""
-    connection.execute(
-        """
-        INSERT INTO reasons (ref, partition, site_id, text, salt)
-        SELECT note.ref, %(partition)s, note.site_id, note.text, note.salt
-        FROM unnest(%(refs)s::uuid[], %(sites)s::uuid[], %(texts)s::text[], %(salts)s::bytea[],
-                    %(leaves)s::bytea[], %(originators)s::uuid[], %(versions)s::bigint[])
-            AS note (ref, site_id, text, salt, leaf_hash, originator_id, originator_version)
-        CROSS JOIN LATERAL (
-            SELECT leaf_hash FROM events
-            WHERE partition = %(partition)s AND originator_id = note.originator_id
-              AND originator_version = note.originator_version
-            LIMIT 1
-        ) AS recorded
-        WHERE recorded.leaf_hash = note.leaf_hash
-        ON CONFLICT (partition, ref) DO NOTHING
-        """,
-        {
-            "partition": partition,
-            "refs": [note.ref for note, _, _, _ in notes],
-            "sites": [note.site_id for note, _, _, _ in notes],
-            "texts": [note.text for note, _, _, _ in notes],
-            "salts": [note.salt for note, _, _, _ in notes],
-            "leaves": [leaf for _, leaf, _, _ in notes],
-            "originators": [originator_id for _, _, originator_id, _ in notes],
-            "versions": [version for _, _, _, version in notes],
-        },
-    )
+def reason_parameters(
+    notes: Sequence[tuple[ReasonNote, bytes, UUID, int]],
+) -> list[bytes | None]:
+    """Reasons to keep with an append (``eventlog.prepare_append``).
+
+    Each note comes with the leaf, originator and version of its event.
+    """
+    return [
+        wire.uuids([note.ref for note, _, _, _ in notes]),
+        wire.uuids([note.site_id for note, _, _, _ in notes]),
+        wire.texts([note.text for note, _, _, _ in notes]),
+        wire.byteas([note.salt for note, _, _, _ in notes]),
+        wire.uuids([originator_id for _, _, originator_id, _ in notes]),
+        wire.bigints([version for _, _, _, version in notes]),
+        wire.byteas([leaf for _, leaf, _, _ in notes]),
+    ]
 
 
 def broken_commitments(connection: Connection, partition: int, tokens: Iterable[Token]) -> set[str]:

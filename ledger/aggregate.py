@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID, uuid5
 
@@ -21,6 +22,7 @@ Token = dict[str, str]
 """A reference into a side table and a commitment to what it holds; never the value itself."""
 
 
+@lru_cache(maxsize=16_384)
 def originator_id(site_id: UUID, fqdn: str) -> UUID:
     """The id of a site's settings of one kind; also the webhook's ``entityId``."""
     return uuid5(site_id, fqdn)

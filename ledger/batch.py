@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
@@ -12,7 +12,7 @@ from ledger import actors, eventlog, idempotency
 from ledger.actors import ReasonNote
 from ledger.aggregate import SettingsRecord
 from ledger.commands import SettingsCommand
-from ledger.database import Connection, Cursor, lock_partition
+from ledger.database import Connection, Cursor
 from ledger.eventlog import OfferedEvent
 from ledger.folding import SiteFold, Surroundings
 from ledger.idempotency import KeyAddress, UsedKey
@@ -29,11 +29,6 @@ class CurrentSettings(Protocol):
 
     def records_in(self, rows: Cursor) -> dict[UUID, SettingsRecord]:
         """What ``select`` found."""
-
-    def apply(
-        self, connection: Connection, partition: int, records: Sequence[SettingsRecord]
-    ) -> None:
-        """Take on each record whose event is in the log by now; the lock is held."""
 
 
 def read_surroundings(
@@ -73,55 +68,48 @@ class Offer:
     """Events for the log with all that is written beside them. Safe to send again as it is.
 
     ``bases`` gives the leaf that each originator's first event follows. With ``together`` the
-    log takes all or nothing, otherwise all or nothing of each originator.
+    log takes all or nothing, otherwise all or nothing of each originator. With ``current`` the
+    newest events become the current settings. ``stamps`` are the database's times of the first
+    and the last decision.
     """
 
     events: Sequence[OfferedEvent]
     bases: dict[UUID, bytes | None]
-    records: Sequence[SettingsRecord]
-    stamp: datetime | None = None
+    stamps: tuple[datetime, datetime] | None = None
     together: bool = False
-    notes: Sequence[tuple[ReasonNote, bytes, UUID, int]] = field(default_factory=list)
-    used: Sequence[tuple[KeyAddress, UsedKey, bytes]] = field(default_factory=list)
+    current: bool = True
+    notes: Sequence[tuple[ReasonNote, bytes, UUID, int]] = ()
+    used: Sequence[tuple[KeyAddress, UsedKey, bytes]] = ()
 
     @classmethod
-    def of(cls, folds: Sequence[SiteFold], stamp: datetime) -> Offer:
-        """What several sites' folds offer, stamped with the database's time ``stamp``."""
+    def of(cls, folds: Sequence[SiteFold], stamps: tuple[datetime, datetime]) -> Offer:
+        """What several sites' folds offer, decided between the database's times ``stamps``."""
         return cls(
             events=[event for fold in folds for event in fold.events],
             bases={fold.originator_id: fold.base for fold in folds},
-            records=[fold.record for fold in folds if fold.record is not None],
-            stamp=stamp,
+            stamps=stamps,
             notes=[note for fold in folds for note in fold.notes],
             used=[key for fold in folds for key in fold.used],
         )
 
-    def send(
-        self, connection: Connection, partition: int, current: CurrentSettings | None
-    ) -> Positions:
-        """One transaction in one round trip; returns where the log has what was offered."""
-        with connection.pipeline():
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            lock_partition(connection, partition)
-            appended = eventlog.append(
-                connection,
-                partition,
-                self.events,
-                self.bases,
-                stamp=self.stamp,
-                together=self.together,
-            )
-            if current is not None:
-                current.apply(connection, partition, self.records)
-            if self.notes:
-                actors.keep_reasons(connection, partition, self.notes)
-            if self.used:
-                idempotency.keep_used(connection, partition, self.used)
-                # Twice as many go as come, so the table holds a day's keys without a sweeper.
-                idempotency.forget_expired(connection, partition, 2 * len(self.used))
-            connection.execute("COMMIT")
+    def parameters(self, partition: int) -> list[bytes | None]:
+        """For the statement of ``eventlog.prepare_append``."""
+        return [
+            *eventlog.append_parameters(
+                partition, self.events, self.bases, stamps=self.stamps, together=self.together
+            ),
+            *eventlog.current_parameters(self.events if self.current else ()),
+            *actors.reason_parameters(self.notes),
+            *idempotency.used_parameters(self.used),
+        ]
+
+    def positions(self, answer: Sequence[bytes | None]) -> Positions:
+        """Where the log has what was offered, by what it answered."""
+        positions, _ = eventlog.appended_in(answer)
         return {
-            (row["originator_id"], row["originator_version"]): row["position"] for row in appended
+            (event.originator_id, event.originator_version): position
+            for event, position in zip(self.events, positions, strict=True)
+            if position is not None
         }
 
 

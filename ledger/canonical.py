@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 LARGEST_INTEGER = 2**53 - 1
 NO_LEAF = bytes(32)
@@ -21,35 +22,32 @@ def canonical_bytes(value: Mapping[str, Any]) -> bytes:
     Raises ValueError where ``value`` holds anything outside that restriction.
     """
     reject_uncanonical(value)
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8")
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def reject_uncanonical(value: object) -> None:
     """Raise ValueError, saying why, for a value that has no canonical form here."""
-    match value:
-        case str():
-            if (problem := text_problem(value)) is not None:
-                raise ValueError(problem)
-        case bool() | None:
-            pass
-        case int():
-            if abs(value) > LARGEST_INTEGER:
-                message = "an integer must be below 2**53"
-                raise ValueError(message)
-        case Mapping():
-            for key, item in value.items():
-                if not (isinstance(key, str) and key.isascii() and "\x00" not in key):
-                    message = "a key must be ASCII text without NUL"
-                    raise ValueError(message)
-                reject_uncanonical(item)
-        case list() | tuple():
-            for item in value:
-                reject_uncanonical(item)
-        case _:
-            message = f"{type(value).__name__} has no canonical form"
+    if isinstance(value, str):
+        if not (value.isascii() and "\x00" not in value) and (problem := text_problem(value)):
+            raise ValueError(problem)
+    elif isinstance(value, bool) or value is None:
+        pass
+    elif isinstance(value, int):
+        if abs(value) > LARGEST_INTEGER:
+            message = "an integer must be below 2**53"
             raise ValueError(message)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not (isinstance(key, str) and key.isascii() and "\x00" not in key):
+                message = "a key must be ASCII text without NUL"
+                raise ValueError(message)
+            reject_uncanonical(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            reject_uncanonical(item)
+    else:
+        message = f"{type(value).__name__} has no canonical form"
+        raise ValueError(message)
 
 
 def text_problem(text: str) -> str | None:

@@ -88,7 +88,7 @@ def as_ledger_error(error: psycopg.Error) -> LedgerError:
         return DatabaseUnavailable(
             f"The database does not answer: {detail[0] if detail else 'connection lost'}."
         )
-    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
+    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedFunction):
         return ConfigError(
             "The database lacks the ledger's tables or they are outdated: "
             "run `settings-ledger migrate`."

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from ledger import timestamps
+from ledger import timestamps, wire
 from ledger.aggregate import SettingsRecord
 from ledger.canonical import leaf_hash
-from ledger.database import Connection, Cursor, class_row
+from ledger.database import PARTITION_LOCK, Connection, class_row
 from ledger.errors import NotFound
+from ledger.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -65,89 +66,76 @@ class Head:
 
 
 _APPEND = """
-WITH offered AS (
-    SELECT *
-    FROM unnest(
-        %(originators)b::uuid[], %(versions)b::bigint[], %(topics)b::text[],
-        %(states)b::bytea[], %(leaves)b::bytea[]
-    ) WITH ORDINALITY AS event (
-        originator_id, originator_version, topic, state, leaf_hash, place
-    )
-), standing AS (
-    SELECT base.originator_id, base.leaf_hash IS NOT DISTINCT FROM (
-        SELECT newest.leaf_hash FROM events AS newest
-        WHERE newest.partition = %(partition)s AND newest.originator_id = base.originator_id
-        ORDER BY newest.originator_version DESC LIMIT 1
-    ) AS unmoved
-    FROM unnest(%(bases)b::uuid[], %(base_leaves)b::bytea[]) AS base (originator_id, leaf_hash)
-), accepted AS (
-    SELECT standing.originator_id FROM standing
-    WHERE standing.unmoved
-      AND (NOT %(together)s OR (SELECT bool_and(every.unmoved) FROM standing AS every))
-      AND (SELECT coalesce(
-          clock_timestamp() - %(stamp)s::timestamptz < make_interval(secs => %(patience)s), true))
-), appended AS (
-    INSERT INTO events (
-        partition, position, originator_id, originator_version, topic, state, leaf_hash
-    )
-    SELECT %(partition)s,
-        (SELECT coalesce(max(position), 0) FROM events WHERE partition = %(partition)s)
-            + row_number() OVER (ORDER BY offered.place),
-        offered.originator_id, offered.originator_version,
-        offered.topic, offered.state, offered.leaf_hash
-    FROM offered JOIN accepted USING (originator_id)
-    RETURNING position, originator_id, originator_version
+SELECT positions, clock FROM append_events(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
 )
-SELECT position, originator_id, originator_version FROM appended
-UNION ALL
-SELECT known.position, known.originator_id, known.originator_version
-FROM offered CROSS JOIN LATERAL (
-    SELECT position, originator_id, originator_version, leaf_hash FROM events
-    WHERE partition = %(partition)s AND originator_id = offered.originator_id
-      AND originator_version = offered.originator_version
-    LIMIT 1
-) AS known
-WHERE known.leaf_hash = offered.leaf_hash
 """
 
 STAMP_PATIENCE = 1.0
 """Seconds from an event's stamp to the partition's lock; a later one must be stamped anew."""
 
 
-def append(
-    connection: Connection,
+def prepare_append(connection: Connection) -> Statement:
+    """The statement that appends: one call of the function ``append_events``.
+
+    It takes the parameters of ``append_parameters``, then those of ``current_parameters``, of
+    ``actors.reason_parameters`` and of ``idempotency.used_parameters``. In one transaction it
+    takes the partition's lock, inserts what may be inserted and writes what belongs to it. Read
+    its answer with ``appended_in``.
+    """
+    return Statement(connection, _APPEND)
+
+
+def append_parameters(
     partition: int,
     events: Sequence[OfferedEvent],
-    bases: dict[UUID, bytes | None],
+    bases: Mapping[UUID, bytes | None],
     *,
-    stamp: datetime | None,
+    stamps: tuple[datetime, datetime] | None,
     together: bool = False,
-) -> Cursor:
-    """Append what may be appended; rows name the position of every event now in the log.
+) -> list[bytes | None]:
+    """What is offered to the log.
 
-    The partition's lock must be held, by an earlier statement. ``bases`` gives for every
-    originator the leaf that its first offered event follows: an originator that has moved on
-    since gets none of its events appended. With ``together`` one such originator refuses all.
-    Offering the same bytes again is safe: an event that is already there is reported, not
-    repeated. Nothing is appended whose ``stamp`` is older than STAMP_PATIENCE, so what was
-    sent and lost cannot arrive later than that.
+    ``bases`` gives for every originator the leaf that its first offered event follows: an
+    originator that has moved on since gets none of its events appended. With ``together`` one
+    such originator refuses all. Offering the same bytes again is safe: an event that is already
+    there is reported, not repeated. Nothing is appended whose first of ``stamps`` is older than
+    STAMP_PATIENCE, or the last as much ahead, so what was sent and lost cannot arrive later.
     """
-    return connection.execute(
-        _APPEND,
-        {
-            "partition": partition,
-            "originators": [event.originator_id for event in events],
-            "versions": [event.originator_version for event in events],
-            "topics": [event.topic for event in events],
-            "states": [event.state for event in events],
-            "leaves": [event.leaf_hash for event in events],
-            "bases": list(bases),
-            "base_leaves": list(bases.values()),
-            "stamp": stamp,
-            "patience": STAMP_PATIENCE,
-            "together": together,
-        },
-    )
+    return [
+        wire.integer(partition),
+        wire.integer(PARTITION_LOCK),
+        wire.uuids([event.originator_id for event in events]),
+        wire.bigints([event.originator_version for event in events]),
+        wire.texts([event.topic for event in events]),
+        wire.byteas([event.state for event in events]),
+        wire.byteas([event.leaf_hash for event in events]),
+        wire.uuids(list(bases)),
+        wire.byteas(list(bases.values())),
+        wire.TRUE if together else wire.FALSE,
+        *((None, None) if stamps is None else map(wire.timestamp, stamps)),
+        wire.double(STAMP_PATIENCE),
+    ]
+
+
+def current_parameters(events: Sequence[OfferedEvent]) -> list[bytes | None]:
+    """The newest of the offered events of each originator: what its settings are from then on."""
+    newest = list({event.originator_id: event for event in events}.values())
+    return [
+        wire.uuids([event.originator_id for event in newest]),
+        wire.bigints([event.originator_version for event in newest]),
+        wire.byteas([event.leaf_hash for event in newest]),
+    ]
+
+
+def appended_in(answer: Sequence[bytes | None]) -> tuple[list[int | None], datetime]:
+    """Where the log has each offered event, None where it has not; and the clock under the lock."""
+    positions, clock = answer
+    if positions is None or clock is None:
+        message = "append_events answered without positions or clock"
+        raise AssertionError(message)
+    return wire.bigints_in(positions), wire.timestamp_in(clock)
 
 
 def read_heads(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,7 +9,6 @@ from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError, StoredEvent
 
-from ledger import timestamps
 from ledger.actors import ReasonNote, SiteIdentity
 from ledger.aggregate import (
     CHANGED_TOPIC,
@@ -219,32 +217,11 @@ def chain(stored_events: Sequence[StoredEvent], heads: Mapping[UUID, Head]) -> l
     return offered
 
 
-def records_of(
-    partition: int, events: Sequence[OfferedEvent], records: Mapping[UUID, SettingsRecord]
-) -> list[SettingsRecord]:
-    """What finished events make of the settings, one record per originator.
-
-    Raises UnknownTopic for an event that is not of this ledger.
-    """
-    standing = dict(records)
+def refuse_unknown(events: Sequence[OfferedEvent]) -> None:
+    """Raise UnknownTopic for an event that is not of this ledger."""
     for event in events:
         if event.topic not in (CREATED_TOPIC, CHANGED_TOPIC):
             raise UnknownTopic(event.topic, f"{event.originator_id}, offered")
-        facts = json.loads(event.state)
-        moment = timestamps.parse(facts["timestamp"])
-        before = standing.get(event.originator_id)
-        standing[event.originator_id] = SettingsRecord(
-            site_id=UUID(facts["site_id"]),
-            kind=facts["kind"],
-            version=event.originator_version,
-            partition=partition,
-            position=0,
-            leaf_hash=event.leaf_hash,
-            settings=facts["settings"],
-            created=before.created if before else moment,
-            updated=moment,
-        )
-    return [standing[originator_id] for originator_id in {e.originator_id for e in events}]
 
 
 def placed(record: SettingsRecord, position: int) -> SettingsRecord:

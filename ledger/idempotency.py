@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
 
+from ledger import wire
 from ledger.database import Connection, Cursor
 
 KEPT_FOR = timedelta(hours=24)
@@ -78,55 +79,14 @@ def used_in(rows: Cursor) -> dict[KeyAddress, UsedKey]:
     }
 
 
-def keep_used(
-    connection: Connection,
-    partition: int,
-    used: Sequence[tuple[KeyAddress, UsedKey, bytes]],
-) -> None:
-    """Remember each key whose event, named by version and leaf, is in the log by now."""
-    connection.execute(
-        """
-        INSERT INTO idempotency_keys AS kept (
-            partition, originator_id, credential, key_hash, request_hash, version, used_at
-        )
-        SELECT %(partition)s, key.originator_id, key.credential, key.key_hash, key.request_hash,
-               key.version, clock_timestamp()
-        FROM unnest(%(originators)s::uuid[], %(credentials)s::text[], %(keys)s::bytea[],
-                    %(requests)s::bytea[], %(versions)s::bigint[], %(leaves)s::bytea[])
-            AS key (originator_id, credential, key_hash, request_hash, version, leaf_hash)
-        CROSS JOIN LATERAL (
-            SELECT leaf_hash FROM events
-            WHERE partition = %(partition)s AND originator_id = key.originator_id
-              AND originator_version = key.version
-            LIMIT 1
-        ) AS recorded
-        WHERE recorded.leaf_hash = key.leaf_hash
-        ON CONFLICT (partition, originator_id, credential, key_hash) DO UPDATE
-        SET request_hash = excluded.request_hash, version = excluded.version,
-            used_at = excluded.used_at
-        WHERE kept.version < excluded.version
-        """,
-        {
-            "partition": partition,
-            "originators": [address[0] for address, _, _ in used],
-            "credentials": [address[1] for address, _, _ in used],
-            "keys": [address[2] for address, _, _ in used],
-            "requests": [key.request_hash for _, key, _ in used],
-            "versions": [key.version for _, key, _ in used],
-            "leaves": [leaf for _, _, leaf in used],
-        },
-    )
-
-
-def forget_expired(connection: Connection, partition: int, limit: int) -> None:
-    """Delete up to ``limit`` keys of the partition that were kept long enough."""
-    connection.execute(
-        """
-        DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM idempotency_keys
-            WHERE partition = %s AND used_at <= clock_timestamp() - %s::interval
-            ORDER BY used_at LIMIT %s
-        ))
-        """,
-        (partition, KEPT_FOR, limit),
-    )
+def used_parameters(used: Sequence[tuple[KeyAddress, UsedKey, bytes]]) -> list[bytes | None]:
+    """Keys to remember with an append (``eventlog.prepare_append``), each with its event's leaf."""
+    return [
+        wire.double(KEPT_FOR.total_seconds()),
+        wire.uuids([originator_id for (originator_id, _, _), _, _ in used]),
+        wire.texts([credential for (_, credential, _), _, _ in used]),
+        wire.byteas([key_hash for (_, _, key_hash), _, _ in used]),
+        wire.byteas([key.request_hash for _, key, _ in used]),
+        wire.bigints([key.version for _, key, _ in used]),
+        wire.byteas([leaf for _, _, leaf in used]),
+    ]

@@ -168,13 +168,23 @@ def changes_between(
 
     ``from`` or ``to`` is absent where there was or is no value.
     """
-    old, new = dict(_leaves(before)), dict(_leaves(after))
     changes: dict[str, dict[str, Any]] = {}
-    for path in sorted(old.keys() | new.keys()):
-        ends = {end: values[path] for end, values in (("from", old), ("to", new)) if path in values}
-        if len(ends) < 2 or not same_value(ends["from"], ends["to"]):
-            changes[path] = ends
+    _note_changes(before, after, "", changes)
     return changes
+
+
+def _note_changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, changes: dict[str, Any]
+) -> None:
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and old and isinstance(new, Mapping) and new:
+            _note_changes(old, new, f"{prefix}{name}.", changes)
+        elif name not in before or name not in after or not same_value(old, new):
+            for end, settings in (("from", before), ("to", after)):
+                if name in settings:
+                    for path, leaf in _leaves({name: settings[name]}, prefix):
+                        changes.setdefault(path, {})[end] = leaf
 
 
 def same_value(one: Any, other: Any) -> bool:

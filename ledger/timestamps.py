@@ -9,7 +9,7 @@ ONE_TICK = timedelta(microseconds=1)
 
 def stored(moment: datetime) -> str:
     """``YYYY-MM-DDTHH:MM:SS.ffffffZ``, always six digits, always UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def wire(moment: datetime) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Sequence
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
@@ -17,40 +15,23 @@ from ledger.aggregate import SettingsRecord
 from ledger.batch import CurrentSettings, Offer, Positions, read_surroundings
 from ledger.commandqueue import CommandQueue
 from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
-from ledger.database import (
-    Connection,
-    Database,
-    DatabaseError,
-    as_ledger_error,
-    is_lost,
-    is_passing,
-)
+from ledger.database import Connection, Database
 from ledger.doorbell import Doorbell
-from ledger.errors import ChangeRefused, DatabaseUnavailable, LedgerError, OutcomeUnknown
+from ledger.errors import ChangeRefused, LedgerError, OutcomeUnknown
 from ledger.folding import (
     Replay,
     SiteFold,
     chain,
     fold_batch,
     placed,
-    records_of,
+    refuse_unknown,
 )
+from ledger.link import Link
 
 logger = logging.getLogger(__name__)
 
 MOST_PER_BATCH = 512
 EXPIRY_INTERVAL = 0.1
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
-
-# Acknowledged means on disk, and look-ups by key are planned as such whatever the statistics
-# say: a plan made while the log was small would otherwise be kept while it grows.
-_SESSION = (
-    "-c synchronous_commit=on -c default_transaction_read_only=off -c statement_timeout=15s "
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
-    "-c plan_cache_mode=force_generic_plan"
-)
-
-Result = TypeVar("Result")
 
 
 class Writer:
@@ -71,13 +52,12 @@ class Writer:
         *,
         queue_size: int = 10_000,
     ) -> None:
-        self._database = database
         self.partition = partition
+        self._link = Link(database, f"writer {partition}")
         self._current = current
         self._doorbell = doorbell
         self._queue = CommandQueue(queue_size)
         self._in_flight: Sequence[AnyCommand] = ()
-        self._connection: Connection | None = None
         self._starting = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._finished = threading.Event()
@@ -113,7 +93,7 @@ class Writer:
             self._in_flight = batch
             self._run(batch)
             self._in_flight = ()
-        self._disconnect()
+        self._link.disconnect()
         self._finished.set()
 
     def _expire_loop(self) -> None:
@@ -141,7 +121,7 @@ class Writer:
         except Exception:
             # A mistake of ours over one command must not cost the others theirs.
             logger.exception("the writer of partition %d failed on a batch", self.partition)
-            self._disconnect()
+            self._link.disconnect()
             if any(command.sent for command in batch):
                 for command in batch:
                     command.fail(OutcomeUnknown("The change failed in an unforeseen way."))
@@ -163,7 +143,7 @@ class Writer:
         current = self._current
         if current is None:
             raise LedgerError("A writer without current settings cannot change settings.")
-        around = self._insisting(
+        around = self._link.insisting(
             commands, lambda link: read_surroundings(link, self.partition, current, commands)
         )
         if around is None:
@@ -176,14 +156,13 @@ class Writer:
             sent = [command for fold in offered for command in fold.commands]
             if not self._mark_sent(sent):
                 return
-            positions = self._send(sent, Offer.of(offered, around.now))
+            positions = self._send(sent, Offer.of(offered, (around.now, around.now)))
         if positions is not None:
             self._settle(commands, offered, positions)
 
     def _send(self, commands: Sequence[AnyCommand], offer: Offer) -> Positions | None:
-        return self._insisting(
-            commands, lambda link: offer.send(link, self.partition, self._current)
-        )
+        answer = self._link.append(commands, offer.parameters(self.partition))
+        return None if answer is None else offer.positions(answer)
 
     def _mark_sent(self, commands: Sequence[AnyCommand]) -> bool:
         """Note that all are about to be sent; where one gave up just now, none is, yet."""
@@ -231,34 +210,31 @@ class Writer:
         def read(connection: Connection) -> SettingsRecord:
             return eventlog.record_at(connection, self.partition, command.originator_id, version)
 
-        record = self._insisting([command], read)
+        record = self._link.insisting([command], read)
         if record is not None:
             command.succeed(record)
 
     def _run_append(self, command: AppendCommand) -> None:
         originators = list({UUID(str(event.originator_id)) for event in command.events})
 
-        def read(connection: Connection) -> tuple[dict[UUID, eventlog.Head], Any]:
-            heads = eventlog.read_heads(connection, self.partition, originators)
-            if self._current is None:
-                return heads, {}
-            rows = self._current.select(connection, self.partition, originators)
-            return heads, self._current.records_in(rows)
+        def read(connection: Connection) -> dict[UUID, eventlog.Head]:
+            return eventlog.read_heads(connection, self.partition, originators)
 
-        found = self._insisting([command], read)
-        if found is None:
+        heads = self._link.insisting([command], read)
+        if heads is None:
             return
-        heads, standing = found
         try:
             events = chain(command.events, heads)
         except IntegrityError as error:
             command.fail(error)
             return
-        records = records_of(self.partition, events, standing) if self._current else []
+        if self._current is not None:
+            refuse_unknown(events)
         bases = {key: heads[key].leaf_hash if key in heads else None for key in originators}
         if not self._mark_sent([command]):
             return
-        positions = self._send([command], Offer(events, bases, records, together=True))
+        offer = Offer(events, bases, together=True, current=self._current is not None)
+        positions = self._send([command], offer)
         if positions is None:
             return
         if len(positions) < len(events):
@@ -266,35 +242,3 @@ class Writer:
             return
         self._doorbell.ring()
         command.succeed([positions[e.originator_id, e.originator_version] for e in events])
-
-    def _insisting(
-        self, commands: Sequence[AnyCommand], work: Callable[[Connection], Result]
-    ) -> Result | None:
-        """What ``work`` returns, however often the connection breaks; None once nobody waits.
-
-        ``work`` must be safe to repeat: it reads, or it offers identical bytes. Raises the
-        ledger's error where the server answers that it refuses.
-        """
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                if self._connection is None:
-                    purpose = f"writer {self.partition}"
-                    self._connection = self._database.connect(purpose, options=_SESSION)
-                return work(self._connection)
-            except DatabaseUnavailable:
-                pass
-            except DatabaseError as error:
-                self._disconnect()
-                if not (is_lost(error) or is_passing(error)):
-                    raise as_ledger_error(error) from error
-            if all(command.settled for command in commands):
-                return None
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with suppress(DatabaseError):
-                self._connection.close()
-            self._connection = None

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ledger.aggregate import SettingsRecord, originator_id
-from ledger.database import Connection, Cursor, Jsonb
+from ledger.database import Connection, Cursor
 
 
 class CurrentSettingsTable:
@@ -39,12 +39,24 @@ class CurrentSettingsTable:
     def apply(
         self, connection: Connection, partition: int, records: Sequence[SettingsRecord]
     ) -> None:
-        """Take on each record whose event, named by version and leaf, is in the log by now.
+        """Take on what the event of each record says, if it is in the log: named by version and leaf.
 
-        The partition's lock must be held. A row never goes back to an earlier version, so the
-        same records may be applied again.
+        Every append does so for what it appends. The partition's lock must be held. A row never
+        goes back to an earlier version, so the same records may be applied again.
         """
-        connection.execute(_APPLY, {"partition": partition, **_columns(records)})
+        connection.execute(
+            """
+            SELECT apply_current_settings(
+                %(partition)s, %(originators)s::uuid[], %(versions)s::bigint[], %(leaves)s::bytea[]
+            )
+            """,
+            {
+                "partition": partition,
+                "originators": [originator_id(one.site_id, one.kind) for one in records],
+                "versions": [one.version for one in records],
+                "leaves": [one.leaf_hash for one in records],
+            },
+        )
 
     def page(
         self, connection: Connection, partition: int, after: UUID | None, limit: int
@@ -61,47 +73,6 @@ class CurrentSettingsTable:
             (partition, after or UUID(int=0), limit),
         )
         return self.records_in(rows)
-
-
-_APPLY = """
-INSERT INTO current_settings AS standing (
-    partition, originator_id, site_id, kind, version, position, leaf_hash, settings,
-    created_at, updated_at
-)
-SELECT %(partition)s, new.originator_id, new.site_id, new.kind, new.version,
-       recorded.position, new.leaf_hash, new.settings, new.created_at, new.updated_at
-FROM unnest(
-    %(sites)b::uuid[], %(kinds)b::text[], %(versions)b::bigint[], %(leaves)b::bytea[],
-    %(settings)b::jsonb[], %(created)b::timestamptz[], %(updated)b::timestamptz[],
-    %(originators)b::uuid[]
-) AS new (
-    site_id, kind, version, leaf_hash, settings, created_at, updated_at, originator_id
-)
-CROSS JOIN LATERAL (
-    SELECT position, leaf_hash FROM events
-    WHERE partition = %(partition)s AND originator_id = new.originator_id
-      AND originator_version = new.version
-    LIMIT 1
-) AS recorded
-WHERE recorded.leaf_hash = new.leaf_hash
-ON CONFLICT (partition, originator_id) DO UPDATE
-SET version = excluded.version, position = excluded.position, leaf_hash = excluded.leaf_hash,
-    settings = excluded.settings, updated_at = excluded.updated_at
-WHERE standing.version < excluded.version
-"""
-
-
-def _columns(records: Sequence[SettingsRecord]) -> dict[str, list[Any]]:
-    return {
-        "sites": [record.site_id for record in records],
-        "kinds": [record.kind for record in records],
-        "versions": [record.version for record in records],
-        "leaves": [record.leaf_hash for record in records],
-        "settings": [Jsonb(record.settings) for record in records],
-        "created": [record.created for record in records],
-        "updated": [record.updated for record in records],
-        "originators": [originator_id(record.site_id, record.kind) for record in records],
-    }
 
 
 def _record(row: dict[str, Any]) -> SettingsRecord:

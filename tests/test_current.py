@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -14,14 +15,15 @@ import psycopg.sql
 import pytest
 from psycopg.rows import dict_row
 
-from ledger import Ledger
+from ledger import Ledger, timestamps
 from ledger.aggregate import SettingsRecord, originator_id
-from ledger.database import Database, lock_partition
+from ledger.batch import Offer
+from ledger.canonical import canonical_bytes
+from ledger.database import Connection, lock_partition
 from ledger.errors import ChangeRefused
-from ledger.eventlog import OfferedEvent, append
+from ledger.eventlog import OfferedEvent, prepare_append
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.settings import SettingsModel
-from projections.current import CurrentSettingsTable
 
 if TYPE_CHECKING:
     from conftest import TestDatabase, TestServer
@@ -139,31 +141,38 @@ def test_a_row_that_cannot_be_written_takes_its_event_back(ledger: Ledger, owner
 
 
 def offered_for(record: SettingsRecord) -> OfferedEvent:
-    """Some event that follows the record's."""
+    """Some change that follows the record's."""
+    facts = {
+        "site_id": str(record.site_id),
+        "kind": record.kind,
+        "settings": record.settings,
+        "timestamp": timestamps.stored(record.updated + timedelta(seconds=1)),
+    }
     key = originator_id(record.site_id, record.kind)
-    return OfferedEvent.following(record.leaf_hash, key, record.version + 1, "test:Event", b"{}")
+    return OfferedEvent.following(
+        record.leaf_hash, key, record.version + 1, "ledger:SettingsChanged", canonical_bytes(facts)
+    )
 
 
 def test_a_rollback_leaves_neither(ledger: Ledger, owner: Owner) -> None:
     """Event and row that were written in a transaction that failed are both gone."""
     site = ledger.create_site()
-    before, current = site.record(), CurrentSettingsTable()
+    before = site.record()
     event = offered_for(before)
-    following = replace(before, version=2, leaf_hash=event.leaf_hash)
+    offer = Offer([event], {event.originator_id: before.leaf_hash})
 
-    def write_and_fail(database: Database) -> None:
-        with database.connection() as connection:
-            lock_partition(connection, before.partition)
-            base = {event.originator_id: before.leaf_hash}
-            appended = append(connection, before.partition, [event], base, stamp=None).fetchall()
-            current.apply(connection, before.partition, [following])
-            inside = current.select(connection, before.partition, [event.originator_id])
-            (row,) = current.records_in(inside).values()
-            assert (row.version, row.position) == (2, appended[0]["position"])
+    def write_and_fail(connection: Connection) -> None:
+        with connection.transaction():
+            appending = prepare_append(connection)
+            appending.send(offer.parameters(before.partition))
+            positions = offer.positions(appending.answer())
+            inside = ledger.current.select(connection, before.partition, [event.originator_id])
+            (row,) = ledger.current.records_in(inside).values()
+            assert (row.version, row.position) == (2, positions[event.originator_id, 2])
             raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        write_and_fail(ledger.database)
+    with ledger.database.connect("test") as connection, pytest.raises(RuntimeError):
+        write_and_fail(connection)
     assert site.record() == before
     assert newest_event(owner, site.site_id)["originator_version"] == 1
 

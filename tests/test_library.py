@@ -316,7 +316,7 @@ def test_an_idle_connection_that_the_server_closed_costs_nothing(
     url = conninfo.make_conninfo(place.server_url, options=options)
     with open_ledger(database_url=url) as impatient:
         site = impatient.create_site()
-        connection = impatient.application(site.record().partition)._writer._connection
+        connection = impatient.application(site.record().partition)._writer._link.connection
         assert connection is not None
         # The server may forget to count a session as idle that ended with a pipeline.
         connection.execute("SELECT 1")

@@ -33,6 +33,7 @@ LANDED = {
     "0005_credentials.sql": "47bcab10dee067ada2508152168a9557cf2894c8ccb56a26fb394024fc9892a3",
     "0006_delivery.sql": "9523faffeabaf65837416abe606fc9b45d0d8bdfcf33ad93229e3f698359425b",
     "0007_actor_identity.sql": "54e7053e8f333c637828358f0665e10b5465a66995894cb63887ea32533010b2",
+    "0008_append.sql": "86fed3eee42c7164c57e5f31395e9245f974c1ba5bbe1d261632bddfdb08b2eb",
 }
 
 # What a schema is, as far as two of them can be compared.

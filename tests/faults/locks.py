@@ -71,7 +71,7 @@ def held_lock(url: str, partition: int = 0) -> Iterator[HeldLock]:
 
 def cut(writer: Writer) -> int:
     """Cut the client's side of the writer's connection; returns the backend left alone."""
-    connection = writer._connection
+    connection = writer._link.connection
     pid = connection.info.backend_pid
     with socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,96 @@
+"""A writer's own connection: made again whenever it breaks, and asked until there is an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from ledger import eventlog
+from ledger.commands import AnyCommand
+from ledger.database import (
+    Connection,
+    Database,
+    DatabaseError,
+    as_ledger_error,
+    is_lost,
+    is_passing,
+)
+from ledger.errors import DatabaseUnavailable
+from ledger.statement import Statement
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+
+# Acknowledged means on disk, and look-ups by key are planned as such whatever the statistics
+# say: a plan made while the log was small would otherwise be kept while it grows.
+_SESSION = (
+    "-c synchronous_commit=on -c default_transaction_read_only=off -c statement_timeout=15s "
+    "-c default_transaction_isolation=read\\ committed "
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
+)
+
+Result = TypeVar("Result")
+
+
+class Link:
+    """The connection of one writer. Not safe to use from several threads."""
+
+    def __init__(self, database: Database, purpose: str) -> None:
+        self._database = database
+        self._purpose = purpose
+        self.connection: Connection | None = None
+        self._appending: Statement | None = None
+
+    def insisting(
+        self, commands: Sequence[AnyCommand], work: Callable[[Connection], Result]
+    ) -> Result | None:
+        """What ``work`` returns, however often the connection breaks; None once nobody waits.
+
+        ``work`` must be safe to repeat: it reads, or it offers identical bytes. Raises the
+        ledger's error where the server answers that it refuses.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return work(self._connected())
+            except DatabaseUnavailable:
+                pass
+            except DatabaseError as error:
+                self.disconnect()
+                if not (is_lost(error) or is_passing(error)):
+                    raise as_ledger_error(error) from error
+            if all(command.settled for command in commands):
+                return None
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def append(
+        self, commands: Sequence[AnyCommand], parameters: Sequence[bytes | None]
+    ) -> list[bytes | None] | None:
+        """Offer events to the log until it answers; None once nobody waits for it."""
+
+        def offer(connection: Connection) -> list[bytes | None]:
+            appending = self._prepared(connection)
+            appending.send(parameters)
+            return appending.answer()
+
+        return self.insisting(commands, offer)
+
+    def disconnect(self) -> None:
+        """Close the connection; the next use makes another."""
+        if self.connection is not None:
+            with suppress(DatabaseError):
+                self.connection.close()
+            self.connection = self._appending = None
+
+    def _connected(self) -> Connection:
+        if self.connection is None:
+            self.connection = self._database.connect(self._purpose, options=_SESSION)
+        return self.connection
+
+    def _prepared(self, connection: Connection) -> Statement:
+        if self._appending is None:
+            self._appending = eventlog.prepare_append(connection)
+        return self._appending

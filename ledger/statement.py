@@ -1,0 +1,60 @@
+"""One prepared statement of a connection: sent, and its answer awaited apart."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from psycopg import OperationalError, errors, pq
+
+if TYPE_CHECKING:
+    from ledger.database import Connection
+
+_NAME = b"ledger"
+
+
+class Statement:
+    """Sends parameters as they are, in PostgreSQL's binary format, and hands back the row as it is.
+
+    Work goes on between ``send`` and ``answer``: the server is at it meanwhile. The connection
+    must be in autocommit mode, hold no other Statement, and do nothing else until the answer
+    was taken. Raises psycopg's errors.
+    """
+
+    def __init__(self, connection: Connection, text: str) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._raise_for(self._pgconn.prepare(_NAME, text.encode()))
+
+    def send(self, parameters: Sequence[bytes | None]) -> None:
+        """Have the server begin; returns once it has all of the request."""
+        binary = [pq.Format.BINARY] * len(parameters)
+        self._pgconn.send_query_prepared(_NAME, parameters, binary, pq.Format.BINARY)
+        while self._pgconn.flush():
+            self._await(select.POLLIN | select.POLLOUT)
+
+    def answer(self) -> list[bytes | None]:
+        """The one row of the answer."""
+        results = list(iter(self._next_result, None))
+        for result in results:
+            self._raise_for(result)
+        return [results[-1].get_value(0, column) for column in range(results[-1].nfields)]
+
+    def _next_result(self) -> pq.abc.PGresult | None:
+        while self._pgconn.is_busy():
+            self._await(select.POLLIN)
+        return self._pgconn.get_result()
+
+    def _await(self, event: int) -> None:
+        """Block until the server speaks (or, where asked for, listens); take in what it says."""
+        poll = select.poll()
+        poll.register(self._pgconn.socket, event)
+        poll.poll()
+        self._pgconn.consume_input()
+
+    def _raise_for(self, result: pq.abc.PGresult) -> None:
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            if not result.error_field(pq.DiagnosticField.SQLSTATE):
+                raise OperationalError(result.get_error_message())
+            raise errors.error_from_result(result, encoding=self._connection.info.encoding)
