@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from ledger.batch import CurrentSettings
 from ledger.canonical import text_problem
 from ledger.commands import SettingsCommand, deadline_in
 from ledger.database import Database
+from ledger.directory import Site
 from ledger.errors import InvalidInput
 from ledger.idempotency import Idempotency
 from ledger.identity import Identity, Provenance
@@ -78,12 +79,16 @@ class SettingsLedger(Application[UUID]):
         recorder = CurrentSnapshots(self._database, self.partition, self._current)
         return EventStore(SnapshotMapper(), recorder)
 
-    def get(self, site_id: UUID, kind: SettingsKind) -> SettingsRecord | None:
-        """The settings as they stand, None where nothing is recorded yet."""
-        key = originator_id(site_id, kind.fqdn)
+    def get_all(self, sites: Collection[Site], kind: SettingsKind) -> dict[UUID, SettingsRecord]:
+        """The settings of sites as they stand; where none are recorded, the defaults at version 0."""
+        keys = [originator_id(site.site_id, kind.fqdn) for site in sites]
         with self._database.connection() as connection:
-            rows = self._current.select(connection, self.partition, [key])
-            return self._current.records_in(rows).get(key)
+            rows = self._current.select(connection, self.partition, keys)
+            found = self._current.records_in(rows)
+        return {
+            site.site_id: found.get(key) or _unrecorded(site, kind)
+            for site, key in zip(sites, keys, strict=True)
+        }
 
     def submit(
         self,
@@ -123,6 +128,20 @@ class SettingsLedger(Application[UUID]):
         """Record what waits, then stop."""
         self._writer.close()
         super().close()
+
+
+def _unrecorded(site: Site, kind: SettingsKind) -> SettingsRecord:
+    return SettingsRecord(
+        site_id=site.site_id,
+        kind=kind.fqdn,
+        version=0,
+        partition=site.partition,
+        position=0,
+        leaf_hash=None,
+        settings=kind.defaults(),
+        created=site.created_at,
+        updated=site.created_at,
+    )
 
 
 def _check_provenance(provenance: Provenance) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 from uuid import UUID
@@ -46,6 +46,11 @@ class ServedLedger(Protocol):
 
     def get(self, site_id: UUID, kind: SettingsKind) -> SettingsRecord:
         """The current settings. May wait for the database."""
+
+    def get_all(
+        self, site_ids: Collection[UUID], kind: SettingsKind
+    ) -> Mapping[UUID, SettingsRecord]:
+        """The same for several sites that are there."""
 
     def submit(
         self,

@@ -23,7 +23,7 @@ from ledger.web.bodies import read_json, request_hash
 from ledger.web.callers import Callers
 from ledger.web.documentation import describe_get, describe_patch
 from ledger.web.errors import json_reply
-from ledger.web.patience import look_up
+from ledger.web.reads import CurrentReads
 from ledger.web.request_id import request_id
 from ledger.web.served import ServedLedger
 
@@ -43,13 +43,14 @@ class _SettingsRoutes:
         self._ledger = ledger
         self._callers = callers
         self._consistency = ConsistencyTokens(ledger.keyring)
+        self._reads = CurrentReads(ledger, kind)
         self._kind = kind
 
     async def get(self, request: Request) -> Response:
         """Answer the current settings; 304 where If-None-Match names their version."""
         caller = await self._callers.caller(request)
         caller.may_read(self._kind)
-        record = await look_up(self._ledger.get, caller.site_id, self._kind)
+        record = await self._reads.get(caller.site_id)
         if headers.unchanged(request, record.version):
             return Response(status_code=304, headers=_reply_headers(record))
         return self._reply(record)
