@@ -38,6 +38,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("delivery_replays", "publishers", "delivery_breakers"), _ORDINARY),
     **dict.fromkeys(("settings_history", "settings_history_fields"), _ORDINARY),
     **dict.fromkeys(("projection_cursors", "delivery_attempts"), _ORDINARY),
+    "subscription_certificates": _ORDINARY,
     **dict.fromkeys((f"delivery_attempts_{slot:02}" for slot in range(32)), _ORDINARY),
 }
 

@@ -122,6 +122,7 @@ OWNERS: dict[str, set[str]] = {
     "api_keys": {"directory"},
     "subscriptions": {"directory"},
     "subscription_spans": {"directory"},
+    "subscription_certificates": {"directory"},
     "delivery_cursors": {"publisher"},
     "delivery_lanes": {"publisher"},
     "dead_letters": {"publisher"},

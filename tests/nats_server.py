@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -25,9 +26,12 @@ needs_nats_server = pytest.mark.skipif(
 class NatsServer:
     """``nats-server`` on 127.0.0.1 with its streams in ``directory``, from enter to exit."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(
+        self, directory: Path, *options: object, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._directory = directory
-        self._options = options
+        self._options = [str(option) for option in options]
+        self._tls = tls
         self.port = -1
 
     @property
@@ -69,9 +73,9 @@ class NatsServer:
         await self.kill()
 
     @asynccontextmanager
-    async def client(self, **options: Any) -> AsyncIterator[nats.aio.client.Client]:
-        """A client of its own, as a consumer has it."""
-        client = await nats.connect(self.url, **options)
+    async def client(self) -> AsyncIterator[nats.aio.client.Client]:
+        """A client of its own, as a consumer has it; ``tls`` is how it proves who it is."""
+        client = await nats.connect(self.url, tls=self._tls)
         try:
             yield client
         finally:

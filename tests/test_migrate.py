@@ -34,6 +34,7 @@ LANDED = {
     "0006_delivery.sql": "9523faffeabaf65837416abe606fc9b45d0d8bdfcf33ad93229e3f698359425b",
     "0007_actor_identity.sql": "54e7053e8f333c637828358f0665e10b5465a66995894cb63887ea32533010b2",
     "0008_append.sql": "86fed3eee42c7164c57e5f31395e9245f974c1ba5bbe1d261632bddfdb08b2eb",
+    "0009_client_certificates.sql": "6f7e25de26c4d1b759dd10dfc4c974adbb8c03ffa0237892eb2d41757a838a06",
 }
 
 # What a schema is, as far as two of them can be compared.

@@ -142,6 +142,9 @@ class Keys:
         self.key = new_signing_key(APP)
         self.asked = 0
 
+    def client_certificate(self, subscription_id: UUID) -> None:
+        """None of its subscriptions has one."""
+
     def signing_key(self, app_id: UUID) -> SigningKey:
         self.asked += 1
         if app_id != APP:

@@ -174,7 +174,9 @@ async def raw(script: Script) -> AsyncIterator[str]:
 
 def destination(url: str) -> Any:
     """A subscription as far as a courier needs to know it."""
-    return SimpleNamespace(subscription_id=APP, app_id=APP, event_type="a.b_updated", url=url)
+    return SimpleNamespace(
+        subscription_id=APP, app_id=APP, event_type="a.b_updated", url=url, certificate=None
+    )
 
 
 async def attempt(url: str, seconds: float = 0.2, networks: Any = LOOPBACK) -> Outcome:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ledger.cli.apps import app_commands, subscription_commands
+from ledger.cli.apps import app_commands
 from ledger.cli.audit import export, replay, search
 from ledger.cli.copy import copy_settings
 from ledger.cli.deadletters import deadletter_commands
@@ -22,6 +22,7 @@ from ledger.cli.projections import project, projection_commands
 from ledger.cli.publishing import deliveries, publisher_commands
 from ledger.cli.settings import settings_commands
 from ledger.cli.sites import key_commands, site_commands
+from ledger.cli.subscriptions import subscription_commands
 from ledger.cli.undo import restore, revert
 from ledger.errors import LedgerError
 

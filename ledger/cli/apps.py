@@ -1,4 +1,4 @@
-"""Commands for apps, their installations and their webhook subscriptions."""
+"""Commands for apps and their installations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from ledger.cli.output import AsJson, age, document, examples, fields, moment, p
 from ledger.cli.sites import Scopes
 
 app_commands = typer.Typer(no_args_is_help=True, help="Apps, which sites install.")
-subscription_commands = typer.Typer(
-    no_args_is_help=True, help="Subscriptions: where an app receives its webhooks."
-)
 
 AppId = Annotated[UUID, typer.Argument(metavar="APP_ID", help="As `app list` shows it.")]
 
@@ -172,61 +169,3 @@ def uninstall(
         document(picked(installation, "instance_id", "uninstalled_at"))
     else:
         show(f"Uninstalled {installation.app_id} from the site {installation.site_id}.")
-
-
-@subscription_commands.command(
-    "create", epilog=examples("subscription create APP_ID \\\n    --url https://example.com/hook")
-)
-def create_subscription(
-    app_id: AppId,
-    url: Annotated[str, typer.Option(help="Where to POST; private networks need permission.")],
-    event_type: Annotated[
-        str | None, typer.Option("--event", help="By default the orders settings' update.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Subscribe an app to an event. Nothing is sent now; it is active at once.
-
-    A private address must lie in a network that LEDGER_ALLOWED_NETWORKS names.
-    """
-    from ledger.publisher.guard import check_url
-
-    with opened() as ledger:
-        check_url(url, ledger.config.allowed_networks)
-        subscription = ledger.directory.subscribe(app_id, url, event_type)
-    if as_json:
-        document(picked(subscription, "subscription_id"))
-    else:
-        shown = {"subscription": subscription.subscription_id, "event": subscription.event_type}
-        show(fields({**shown, "url": subscription.url}))
-
-
-@subscription_commands.command("list", epilog=examples("subscription list"))
-def list_subscriptions(as_json: AsJson = False) -> None:
-    """List the active subscriptions, oldest first."""
-    with opened() as ledger:
-        subscriptions = ledger.directory.subscriptions()
-    if as_json:
-        names = ("subscription_id", "app_id", "event_type", "url", "created_at")
-        document([picked(subscription, *names) for subscription in subscriptions])
-        return
-    rows = [
-        (s.subscription_id, s.app_id, s.event_type, s.url, age(s.created_at)) for s in subscriptions
-    ]
-    show(table(("subscription", "app", "event", "url", "created"), rows))
-
-
-@subscription_commands.command("delete", epilog=examples("subscription delete SUBSCRIPTION_ID"))
-def delete_subscription(
-    subscription_id: Annotated[
-        UUID, typer.Argument(metavar="ID", help="As `subscription list` shows it.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Delete a subscription: nothing recorded from now on is sent to it."""
-    with opened() as ledger:
-        ledger.directory.delete_subscription(subscription_id)
-    if as_json:
-        document({"subscription_id": subscription_id, "deleted": True})
-    else:
-        show(f"Deleted {subscription_id}.")

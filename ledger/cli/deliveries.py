@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from ledger.cli.apps import subscription_commands
 from ledger.cli.opening import opened
-from ledger.cli.output import (
-    AsJson,
-    complain,
-    document,
-    examples,
-    fields,
-    moment,
-    picked,
-    show,
-)
+from ledger.cli.output import AsJson, complain, document, examples, picked, show
+from ledger.cli.subscriptions import SubscriptionId, subscription_commands
 
 if TYPE_CHECKING:
     from ledger import Ledger
-    from ledger.directory import Subscription
     from ledger.publisher import DeliveryOperator
 
-SubscriptionId = Annotated[
-    UUID, typer.Argument(metavar="ID", help="As `subscription list` shows it.")
-]
 Position = Annotated[
     str | None,
     typer.Option(
         "--from-position", metavar="[PARTITION:]POSITION", help="The first one to be sent."
     ),
 ]
-
-
-@subscription_commands.command("show", epilog=examples("subscription show ID"))
-def show_subscription(subscription_id: SubscriptionId, as_json: AsJson = False) -> None:
-    """Show how a subscription is served, and why it is not where it is paused."""
-    from ledger.publisher import webhook_public_key
-
-    with opened() as ledger:
-        subscription = _subscription(ledger, subscription_id)
-        delivery = operator_of(ledger).delivery(subscription_id)
-        key = ledger.directory.signing_key(subscription.app_id)
-    shown: dict[str, Any] = {
-        **picked(subscription, "subscription_id", "app_id", "event_type", "url", "created_at"),
-        "kid": key.kid,
-        "webhook_public_key": webhook_public_key(key.private_key_pem),
-        **picked(delivery.choices, "policy", "delays", "timeout", "in_flight", "per_second"),
-        "paused": delivery.paused,
-        "paused_at": delivery.paused_at,
-    }
-    if as_json:
-        document(shown)
-        return
-    shown["created_at"] = moment(subscription.created_at)
-    if delivery.paused_at is not None:
-        shown["paused_at"] = moment(delivery.paused_at)
-    show(fields({name: value for name, value in shown.items() if value is not None}))
 
 
 @subscription_commands.command(
@@ -183,7 +144,7 @@ def send_test_event(subscription_id: SubscriptionId, as_json: AsJson = False) ->
     from ledger.publisher.trial import send_test
 
     with opened() as ledger:
-        subscription = _subscription(ledger, subscription_id)
+        subscription = ledger.directory.subscription(subscription_id)
         policy = Policies().of(operator_of(ledger).delivery(subscription_id).choices)
         networks = ledger.config.allowed_networks
         outcome = asyncio.run(send_test(ledger.directory, subscription, policy, networks))
@@ -208,15 +169,6 @@ def operator_of(ledger: Ledger) -> DeliveryOperator:
     from ledger.publisher import DeliveryOperator
 
     return DeliveryOperator(ledger.database)
-
-
-def _subscription(ledger: Ledger, subscription_id: UUID) -> Subscription:
-    from ledger.errors import NotFound
-
-    for subscription in ledger.directory.subscriptions():
-        if subscription.subscription_id == subscription_id:
-            return subscription
-    raise NotFound("subscription", subscription_id)
 
 
 def _position(text: str | None) -> tuple[int, int] | None:

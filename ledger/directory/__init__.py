@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ledger.directory.apps import public_jwk
+from ledger.directory.certificates import checked_certificate
 from ledger.directory.directory import Directory
 from ledger.directory.rows import (
     ApiKey,
     App,
     AppSecret,
+    CertificateFacts,
     Client,
+    ClientCertificate,
     Installation,
     NewApp,
     NewKey,
@@ -25,7 +28,9 @@ __all__ = [
     "ApiKey",
     "App",
     "AppSecret",
+    "CertificateFacts",
     "Client",
+    "ClientCertificate",
     "Directory",
     "Installation",
     "NewApp",
@@ -37,5 +42,6 @@ __all__ = [
     "Site",
     "Span",
     "Subscription",
+    "checked_certificate",
     "public_jwk",
 ]

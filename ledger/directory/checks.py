@@ -70,6 +70,12 @@ def checked_url(url: str) -> str:
     return url
 
 
+def check_encrypted(url: str) -> None:
+    """Raise InvalidInput for a URL to which no client certificate can be shown."""
+    if urlsplit(url).scheme not in {"https", "tls"}:
+        raise InvalidInput("url", "expected https:// or tls://, for a client certificate is shown")
+
+
 def _url_problem(url: str) -> str | None:
     if len(url) > LONGEST_URL:
         return f"expected at most {LONGEST_URL} characters"

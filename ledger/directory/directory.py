@@ -8,18 +8,13 @@ from uuid import UUID, uuid4
 
 from cachetools import LRUCache
 
-from ledger.database import Connection, Database, lock_partition_shared
-from ledger.directory import apps, appsecrets, installations, sites, subscriptions
-from ledger.directory.checks import (
-    checked_event_type,
-    checked_name,
-    checked_scopes,
-    checked_url,
-)
-from ledger.directory.credentials import Credentials
-from ledger.directory.rows import App, Installation, NewApp, Site, Subscription
+from ledger.database import Database
+from ledger.directory import apps, appsecrets, installations, sites
+from ledger.directory.checks import checked_name, checked_scopes
+from ledger.directory.heads import locked_head
+from ledger.directory.rows import App, Installation, NewApp, Site
+from ledger.directory.subscribers import Subscribers
 from ledger.errors import AlreadyExists, ConfigError, NotFound
-from ledger.eventlog import head
 from ledger.identity import Identity
 from ledger.secrets import Keyring
 
@@ -29,7 +24,7 @@ OPERATOR_FACT = "operator_wix_user_id"
 LEDGER_FACT = "ledger_id"
 
 
-class Directory(Credentials):
+class Directory(Subscribers):
     """Every method is one transaction, safe to call from any thread.
 
     Where an app begins or stops to receive, the partition's head is read under the
@@ -145,7 +140,7 @@ class Directory(Credentials):
         """
         app, site = self.app(app_id), self.site(site_id)
         with self._database.connection() as connection:
-            position = _locked_head(connection, site.partition)
+            position = locked_head(connection, site.partition)
             installation = installations.insert_installation(
                 connection, uuid4(), app.app_id, site, position
             )
@@ -157,7 +152,7 @@ class Directory(Credentials):
         """End an installation at the present head. Raises NotFound, also when it had ended."""
         partition = self.installation(instance_id).partition
         with self._database.connection() as connection:
-            position = _locked_head(connection, partition)
+            position = locked_head(connection, partition)
             if not installations.end_installation(connection, instance_id, position):
                 raise NotFound("installed app instance", instance_id)
         return self.installation(instance_id)
@@ -176,53 +171,3 @@ class Directory(Credentials):
         """Installations, oldest first, of one app or site if named; ``ended`` includes those."""
         with self._database.connection() as connection:
             return installations.list_installations(connection, app_id, site_id, ended=ended)
-
-    # Subscriptions
-
-    def subscribe(self, app_id: UUID, url: str, event_type: str | None = None) -> Subscription:
-        """Subscribe the app: it receives what is appended from now on, on every partition.
-
-        Only the form of ``url`` is checked here. Raises NotFound, InvalidInput, and
-        PermissionDenied where none of the app's scopes covers the event.
-        """
-        wanted = checked_event_type(event_type, self.app(app_id).scopes)
-        checked, subscription_id = checked_url(url), uuid4()
-        with self._database.connection() as connection:
-            heads = _locked_heads(connection)
-            subscriptions.insert_subscription(connection, subscription_id, app_id, wanted, checked)
-            for partition, position in heads.items():
-                subscriptions.insert_span(connection, subscription_id, partition, position)
-            return subscriptions.list_subscriptions(connection, subscription_id)[0]
-
-    def subscriptions(self, *, deleted: bool = False) -> list[Subscription]:
-        """Subscriptions, oldest first; ``deleted`` includes those."""
-        with self._database.connection() as connection:
-            return subscriptions.list_subscriptions(connection, deleted=deleted)
-
-    def delete_subscription(self, subscription_id: UUID) -> None:
-        """End a subscription at the present heads. Raises NotFound, also when it had ended."""
-        with self._database.connection() as connection:
-            heads = _locked_heads(connection)
-            if not subscriptions.end_subscription(connection, subscription_id):
-                raise NotFound("subscription", subscription_id)
-            for partition, position in heads.items():
-                subscriptions.end_span(connection, subscription_id, partition, position)
-
-
-def _locked_heads(connection: Connection) -> dict[int, int]:
-    """The head of every partition, all locked (shared) until the transaction ends.
-
-    In order of number: whoever takes several of these locks takes them so.
-    """
-    return {
-        partition: _locked_head(connection, partition) for partition in sites.partitions(connection)
-    }
-
-
-def _locked_head(connection: Connection, partition: int) -> int:
-    """The partition's head; nothing is appended to it until the transaction ends.
-
-    A statement of its own after the lock: it must look with a snapshot from after the wait.
-    """
-    lock_partition_shared(connection, partition)
-    return head(connection, partition)

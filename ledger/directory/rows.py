@@ -142,6 +142,23 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What may be shown of a client certificate; ``fingerprint`` is its SHA-256 in hexadecimal."""
+
+    fingerprint: str
+    subject: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate(CertificateFacts):
+    """A client certificate with its chain and its private key (PKCS #8), both in PEM."""
+
+    certificate_pem: str
+    private_key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """An app's webhook for one event type.
 
@@ -155,3 +172,9 @@ class Subscription:
     created_at: datetime
     deleted_at: datetime | None
     spans: Mapping[int, Span]
+    client_certificate: CertificateFacts | None = None
+
+    @property
+    def certificate(self) -> str | None:
+        """The fingerprint of its client certificate, where it has one."""
+        return None if self.client_certificate is None else self.client_certificate.fingerprint

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from ledger.database import Connection
+from ledger.directory.certificates import list_certificates
 from ledger.directory.rows import Span, Subscription
 
 
@@ -50,6 +51,13 @@ def end_span(
     )
 
 
+def move_subscription(connection: Connection, subscription_id: UUID, url: str) -> None:
+    """Give the subscription another URL."""
+    connection.execute(
+        "UPDATE subscriptions SET url = %s WHERE subscription_id = %s", (url, subscription_id)
+    )
+
+
 def end_subscription(connection: Connection, subscription_id: UUID) -> bool:
     """Mark as deleted; False where there is no such subscription, or not any more."""
     cursor = connection.execute(
@@ -76,8 +84,16 @@ def list_subscriptions(
         """,
         {"id": subscription_id, "deleted": deleted},
     ).fetchall()
-    spans = _spans(connection, [row["subscription_id"] for row in rows])
-    return [Subscription(**row, spans=spans.get(row["subscription_id"], {})) for row in rows]
+    ids = [row["subscription_id"] for row in rows]
+    spans, certificates = _spans(connection, ids), list_certificates(connection, ids)
+    return [
+        Subscription(
+            **row,
+            spans=spans.get(row["subscription_id"], {}),
+            client_certificate=certificates.get(row["subscription_id"]),
+        )
+        for row in rows
+    ]
 
 
 def _spans(connection: Connection, subscription_ids: list[UUID]) -> Mapping[UUID, dict[int, Span]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from ledger.publisher.blocking import BlockingCalls
+from ledger.publisher.certificates import CertificateRack, Loaded
 from ledger.publisher.guard import NATS, NATS_EXTRA, Guard, Network, nats_is_installed
 from ledger.publisher.http_sink import HttpSink
 from ledger.publisher.letters import Letter
@@ -30,6 +33,7 @@ class Courier:
         blocking: BlockingCalls,
     ) -> None:
         self._keys = keys
+        self._certificates = CertificateRack(keys.source)
         self._guard = Guard(allowed_networks)
         self._blocking = blocking
         self._sinks: dict[str, Sink] = {}
@@ -76,11 +80,28 @@ class Courier:
         body = key.sign(letter.data, letter.skipped, letter.event_id).encode("ascii")
         headers = {**_HEADERS, **key.webhook_headers(letter.event_id, body), **marks}
         began = time.monotonic()
-        scheme = to.url.partition(":")[0]
+        parcel = Parcel(to, letter.site_id, letter.event_id, headers, body)
+        outcome = await self._send(parcel, policy)
+        return replace(outcome, seconds=time.monotonic() - began)
+
+    async def _send(self, parcel: Parcel, policy: Policy) -> Outcome:
+        scheme = parcel.to.url.partition(":")[0]
         sink = self._sinks.get(scheme) or self._nats(scheme)
         if sink is None:
-            outcome = Outcome(f"{scheme}:// {NATS_EXTRA}")
-        else:
-            parcel = Parcel(to, letter.site_id, letter.event_id, headers, body)
-            outcome = await sink.send(parcel, policy)
-        return replace(outcome, seconds=time.monotonic() - began)
+            return Outcome(f"{scheme}:// {NATS_EXTRA}")
+        if parcel.to.certificate is not None:
+            try:
+                proof = await self._proof(parcel.to.subscription_id, parcel.to.certificate)
+            except ssl.SSLError as error:
+                return Outcome(f"the client certificate cannot be used: {error.reason}")
+            if proof is not None:
+                if proof.problem is not None:
+                    return Outcome(proof.problem)
+                parcel = replace(parcel, tls=proof.context)
+        return await sink.send(parcel, policy)
+
+    async def _proof(self, subscription_id: UUID, fingerprint: str) -> Loaded | None:
+        """The subscription's client certificate; None where it was taken away meanwhile."""
+        return self._certificates.remembered(
+            subscription_id, fingerprint
+        ) or await self._blocking.run(self._certificates.fetch, subscription_id)

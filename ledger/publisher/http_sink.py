@@ -21,6 +21,9 @@ from ledger.publisher.sink import LARGEST_REPLY, Outcome, Parcel
 _KEEP_ALIVE = 3.0
 
 
+_HUNG_UP = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
+
+
 class HttpSink:
     """Posts. Made within a running loop, and owns its connections until it is closed.
 
@@ -60,7 +63,11 @@ class HttpSink:
         try:
             return await self._post(parcel, policy)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome(_problem(error, policy.timeout))
+            cause = _cause(error)
+            problem = _problem(cause, policy.timeout)
+            if parcel.tls is not None and isinstance(cause, _HUNG_UP):
+                problem += "; it may not accept the client certificate"
+            return Outcome(problem)
 
     async def _post(self, parcel: Parcel, policy: Policy) -> Outcome:
         session = self._sessions[urlsplit(parcel.to.url).scheme]
@@ -111,17 +118,28 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _problem(error: BaseException, timeout: float) -> str:
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong underneath; what aiohttp makes of it may name the URL."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return error.certificate_error
+        case aiohttp.ClientConnectorError():
+            return error.os_error
+        case aiohttp.ClientOSError():
+            return error.__cause__ or aiohttp.ServerDisconnectedError()
+        case _:
+            return error
+
+
+def _problem(cause: BaseException, timeout: float) -> str:
     """A sentence for an operator, without the URL: that may hold a secret."""
-    cause = getattr(error, "os_error", error)
+    match cause:
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientConnectionResetError():
+            return "closed the connection without an answer"
     known = connection_problem(cause, timeout)
     if known is not None:
         return known
     match cause:
-        case aiohttp.ClientConnectorCertificateError():
-            return f"TLS failed: {type(cause).__name__}"
-        case aiohttp.ServerDisconnectedError():
-            return "closed the connection without an answer"
         case aiohttp.InvalidURL() | ValueError():
             return "the URL cannot be used"
         case _:

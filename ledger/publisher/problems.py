@@ -8,6 +8,15 @@ import ssl
 
 from ledger.publisher.guard import ReceiverRefused
 
+_ALERTS = {
+    "CERTIFICATE_REQUIRED": "the receiver demands a client certificate",
+    "UNKNOWN_CA": "the receiver does not trust who issued the client certificate",
+    "CERTIFICATE_EXPIRED": "the receiver says that the client certificate expired",
+    "CERTIFICATE_REVOKED": "the receiver says that the client certificate was revoked",
+    "CERTIFICATE": "the receiver refuses the client certificate",
+    "ACCESS_DENIED": "the receiver refuses the client certificate",
+}
+
 
 def connection_problem(error: BaseException, timeout: float) -> str | None:
     """The sentence for trouble that any transport can have; None for other errors.
@@ -19,12 +28,20 @@ def connection_problem(error: BaseException, timeout: float) -> str | None:
             return f"refused: {error}"
         case TimeoutError():
             return f"no whole answer within {timeout:g} s"
+        case ssl.SSLCertVerificationError():
+            return f"TLS failed: {error.reason}: {error.verify_message}"
         case ssl.SSLError():
-            return f"TLS failed: {error.reason or type(error).__name__}"
+            return f"TLS failed: {_alert(error.reason or type(error).__name__)}"
         case OSError():
             return f"cannot be reached: {_reason(error)}"
         case _:
             return None
+
+
+def _alert(reason: str) -> str:
+    """What the other side complained of (RFC 8446, 6.2), and OpenSSL's name for it."""
+    complaint = next((said for name, said in _ALERTS.items() if name in reason), None)
+    return f"{complaint} ({reason})" if complaint and "ALERT" in reason else reason
 
 
 def _reason(error: OSError) -> str:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ledger.errors import ConfigError
+from ledger.publisher.certificates import Certificates
 
 LIFETIME = 60 * 60
 """Seconds from ``iat`` to ``exp``. Later attempts are signed anew, so it need not outlive them."""
@@ -43,8 +44,8 @@ class AppKey(Protocol):
     def private_key_pem(self) -> bytes: ...
 
 
-class Keys(Protocol):
-    """Where signing keys come from; the directory is one."""
+class Keys(Certificates, Protocol):
+    """Where signing keys come from, and client certificates too; the directory is one."""
 
     def signing_key(self, app_id: UUID) -> AppKey:
         """The app's key in use. Raises NotFound."""
@@ -144,7 +145,7 @@ class KeyRack:
     """Parsed keys by app, each remembered for a minute. Safe from any thread."""
 
     def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+        self.source = keys
         self._tokens = Tokens()
         self._lock = Lock()
         self._parsed: TTLCache[UUID, SigningKey] = TTLCache(10_000, KEY_MEMORY)
@@ -156,7 +157,7 @@ class KeyRack:
 
     def fetch(self, app_id: UUID) -> SigningKey:
         """The key from the directory, parsed. Raises NotFound and what the directory raises."""
-        key = self._keys.signing_key(app_id)
+        key = self.source.signing_key(app_id)
         private_key = load_pem_private_key(key.private_key_pem, password=None)
         if not isinstance(private_key, RSAPrivateKey):
             raise ConfigError(f"The signing key {key.kid} is not an RSA key.")

@@ -22,7 +22,10 @@ TEST_HEADER = "X-Ledger-Test"
 
 
 class Destination(Protocol):
-    """Who receives: a subscription, as the directory or a span has it."""
+    """Who receives: a subscription, as the directory or a span has it.
+
+    ``certificate`` is the fingerprint of its client certificate, None where it has none.
+    """
 
     @property
     def subscription_id(self) -> UUID: ...
@@ -35,6 +38,9 @@ class Destination(Protocol):
 
     @property
     def url(self) -> str: ...
+
+    @property
+    def certificate(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Span:
     app_id: UUID
     event_type: str
     url: str
+    certificate: str | None
     deleted: bool
     paused: bool
     replay: bool
@@ -88,7 +89,7 @@ WITH heads AS MATERIALIZED (
     WHERE finished_at IS NULL
 ), spans AS (
     SELECT feeds.feed_id, partition, subscription_id, subscription.app_id,
-           subscription.event_type, subscription.url,
+           subscription.event_type, subscription.url, proof.fingerprint AS certificate,
            subscription.deleted_at IS NOT NULL AS deleted,
            pause.subscription_id IS NOT NULL AS paused,
            feeds.replay, feeds.sites,
@@ -105,6 +106,7 @@ WITH heads AS MATERIALIZED (
       ON owner.publisher_id = done.publisher_id AND owner.expires_at > clock_timestamp()
     LEFT JOIN delivery_policies AS chosen USING (subscription_id)
     LEFT JOIN delivery_pauses AS pause USING (subscription_id)
+    LEFT JOIN subscription_certificates AS proof USING (subscription_id)
 )
 SELECT * FROM spans
 WHERE NOT deleted OR (NOT replay AND NOT paused AND position < until_position)
