@@ -175,7 +175,7 @@ class Ledger:
     def site(self, site_id: UUID | str, kind: SettingsKind = ORDERS_SETTINGS) -> SiteHandle:
         """A site's settings of one kind. Raises NotFound and InvalidInput."""
         site = self.directory.site(_uuid(site_id))
-        return SiteHandle(self, site.site_id, site.partition, kind)
+        return SiteHandle(self, site, kind)
 
     def get(self, site_id: UUID, kind: SettingsKind = ORDERS_SETTINGS) -> SettingsRecord:
         """The settings as they stand; the defaults at version 0 where none are recorded yet.

@@ -9,6 +9,7 @@ from uuid import UUID
 from ledger.aggregate import SettingsRecord
 from ledger.errors import InvalidSettings, Violation
 from ledger.history import Horizon, Recorder, SiteHistory
+from ledger.history.sites import SiteRow
 from ledger.identity import Identity, Provenance, Via
 from ledger.settings import SettingsKind
 
@@ -42,12 +43,12 @@ class Records(Protocol):
 class SiteHandle:
     """One site's settings of one kind, for use as a library."""
 
-    def __init__(self, ledger: Records, site_id: UUID, partition: int, kind: SettingsKind) -> None:
+    def __init__(self, ledger: Records, site: SiteRow, kind: SettingsKind) -> None:
         self._ledger = ledger
-        self.site_id = site_id
+        self.site_id = site.site_id
         self.kind = kind
         recorder = Recorder(self._record, lambda: ledger.operator)
-        self.history = SiteHistory(ledger.horizon, site_id, partition, kind, recorder)
+        self.history = SiteHistory(ledger.horizon, site, kind, recorder)
 
     def settings(self) -> dict[str, Any]:
         """The values as they stand, all of them."""

@@ -10,6 +10,7 @@ import pytest
 from own_process import OwnProcess
 
 from ledger import Identity, Ledger
+from ledger.checkout_settings import CHECKOUT_SETTINGS
 from ledger.identity import Provenance, Via
 from ledger.orders_settings import ORDERS_SETTINGS
 
@@ -334,6 +335,21 @@ def test_what_a_terminal_would_obey_is_shown_as_its_escape(cli, ledger, site, mo
     assert visible("a\x1b[31mb\u202ec\nü") == "a\\x1b[31mb\\u202ec\\nü"
 
 
+def test_a_kind_that_nobody_changed_is_shown_at_its_defaults(cli, site):
+    """``show``, ``diff`` and ``blame`` agree with what a GET answers: the defaults at version 0."""
+    of_kind = ("--kind", CHECKOUT_SETTINGS.fqdn)
+    shown = cli.json("show", site.site_id, *of_kind)
+    assert (shown["version"], shown["position"]) == (0, None)
+    assert "version 0, the defaults" in cli.words("show", site.site_id, *of_kind)
+    assert cli.json("history", site.site_id, *of_kind) == []
+    assert cli.json("diff", f"{site.site_id}@v0", site.site_id, *of_kind) == {"changes": {}}
+    owed = cli.json("blame", site.site_id, *of_kind)
+    assert {(one["version"], one["actor"]) for one in owed.values()} == {(0, None)}
+    assert "a default" in cli.words("blame", site.site_id, *of_kind)
+    planned = cli.json("restore", site.site_id, "--version", "0", "--dry-run")
+    assert planned["changes"].keys() == {"createInvoice", SHIPPED, TRIGGER}
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
@@ -348,16 +364,17 @@ def test_what_a_terminal_would_obey_is_shown_as_its_escape(cli, ledger, site, mo
         (("history", "SITE", "--limit", "0"), "--limit: expected 1 to"),
         (("history", "SITE", "--from-version", "3", "--to-version", "2"), "--from-version: must"),
         (("history", "SITE", "--to-version", "-1"), "--to-version: versions are numbered"),
-        (("show", "SITE", "--at", "2001-01-01T00:00:00Z"), "--at: is before the settings"),
+        (("show", "SITE", "--at", "2001-01-01T00:00:00Z"), "--at: is before the site"),
         (("show", "SITE", "--at", "soon"), "--at: 'soon' is not a time"),
         (("show", "SITE", "--version", "99"), "There is no version 99."),
-        (("show", "SITE", "--version", "0"), "--version: versions are numbered"),
+        (("show", "SITE", "--version", "-1"), "--version: versions are numbered"),
         (("show", "SITE", "--at", "v99"), "There is no version 99."),
         (("diff", "nowhere@v1"), "LEFT: 'nowhere' is no site's id"),
         (("diff", "SITE@v1", "SITE@whenever"), "RIGHT: 'whenever' is not a time"),
         (("diff", "SITE@v99"), "There is no version 99."),
         (("diff", "SITE", NOBODY), f"There is no site {NOBODY}."),
-        (("blame", "SITE", "--at", "v0"), "--at: versions are numbered"),
+        (("blame", "SITE", "--at", "v-1"), "--at: 'v-1' is not a time"),
+        (("revert", "SITE", "0", "--dry-run"), "VERSION: versions are numbered from 1"),
         (
             ("restore", "SITE", "--version", "99", "--dry-run"),
             "There is no version 99.",

@@ -176,6 +176,28 @@ async def test_as_of_answers_any_moment(client, site):
     assert await answer(client, f"{BASE}/as-of") == site.history.at().json()
 
 
+async def test_a_kind_that_nobody_changed_stands_at_its_defaults(client, ledger, site):
+    """From the site's creation on, as a GET has it; before it, 400 with the parameter's name."""
+    checkout = "/ledger/v1/checkout-settings"
+    past = await answer(client, f"{checkout}/as-of")
+    wrapper = CHECKOUT_SETTINGS.wrapper
+    assert past[wrapper] == (await answer(client, CHECKOUT_SETTINGS.path))[wrapper]
+    assert (past["version"], past["position"]) == (0, None)
+    for moment in ({"version": 0}, {"at": "v0"}, {"at": past["timestamp"]}):
+        assert await answer(client, f"{checkout}/as-of", **moment) == past
+    nothing = await answer(client, f"{checkout}/diff", **{"from": "v0"})
+    end = {"version": 0, "position": None}
+    assert nothing == {"changes": {}, "from": end, "to": end}
+    owed = await answer(client, f"{checkout}/blame")
+    assert {one["version"] for one in owed.values()} == {0}
+    assert (await answer(client, f"{checkout}/changes"))["changes"] == []
+    early = await client.get(f"{checkout}/as-of", params={"at": "2001-01-01T00:00:00Z"})
+    assert early.status_code == 400
+    restored = await client.post(f"{BASE}/restore", json={"version": 0, "reason": "Start over"})
+    assert restored.json()["version"] == 4
+    assert site.history.diff(0).changes == {}
+
+
 async def test_a_plus_that_came_as_a_space_is_understood(client, site):
     """``at=…T17:10:46+02:00`` without percent-encoding means what its sender meant."""
     local = site.history.at_version(2).timestamp.isoformat()
@@ -230,11 +252,11 @@ async def test_a_read_sees_what_its_client_wrote(client):
         ("changes?limit=1&limit=2", "limit"),
         ("as-of?at=v1&version=1", "version"),
         ("as-of?at=2001-01-01T00:00:00Z", "at"),
-        ("as-of?version=0", "version"),
+        ("as-of?version=-1", "version"),
         ("diff", "from"),
         ("diff?from=soon", "from"),
         ("diff?from=v1&to=soon", "to"),
-        ("blame?at=v0", "at"),
+        ("blame?at=v-1", "at"),
     ],
 )
 async def test_bad_input_names_the_parameter(client, question, name):
@@ -332,11 +354,27 @@ async def test_undoing_honours_if_match(client, site):
 async def test_a_repeated_request_undoes_once(client, site):
     """With its Idempotency-Key the same answer comes again; another request under it is 409."""
     headers = {"Idempotency-Key": f"undo-{site.site_id}"}
-    asked = {"version": 2, "reason": "Not agreed"}
+    site.update({"createInvoice": False, TRIGGER: "ON_ORDER_PLACED"})
+    site.update({"createInvoice": True})
+    asked = {"version": 4, "reason": "Not agreed"}
     first = await client.post(f"{BASE}/revert", json=asked, headers=headers)
+    assert first.json()["version"] == site.record().version == 6
+    assert first.json()["conflicts"].keys() == {"createInvoice"}
+    site.update({"createInvoice": False})
     again = await client.post(f"{BASE}/revert", json=asked, headers=headers)
     assert first.json() == again.json()
-    assert first.json()["version"] == site.record().version == 4
+    assert first.headers["etag"] == again.headers["etag"] == '"6"'
+    assert "x-wix-consistent" in again.headers
+    restored = [
+        await client.post(
+            f"{BASE}/restore",
+            json={"version": 1, "reason": "Start over"},
+            headers={"Idempotency-Key": f"restore-{site.site_id}"},
+        )
+        for _ in range(2)
+    ]
+    assert restored[0].json() == restored[1].json()
+    assert site.record().version == 8
     other = await client.post(f"{BASE}/restore", json=asked, headers=headers)
     assert other.status_code == 409
 

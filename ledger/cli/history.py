@@ -83,7 +83,9 @@ def history(
 def show_settings(
     site: SiteArgument,
     at: At = None,
-    version: Annotated[int | None, typer.Option(metavar="N", help="At this version.")] = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="N", help="At this version; 0: before any change.")
+    ] = None,
     kind: KindOption = ORDERS,
     as_json: AsJson = False,
 ) -> None:
@@ -160,8 +162,10 @@ def _show_page(page: Page[Change], order: Order) -> None:
 
 def _show_snapshot(snapshot: Snapshot) -> None:
     shown = {name: visible(value(item)) for name, item in _flat(snapshot.settings)}
-    told = f"version {snapshot.version}, position {snapshot.position}, recorded "
-    show(fields(shown), f"\n{told}{moment(snapshot.timestamp)} ({age(snapshot.timestamp)})")
+    told = f"version {snapshot.version}, position {snapshot.position}, recorded"
+    if snapshot.version == 0:
+        told = "version 0, the defaults: nothing was recorded since the site was created"
+    show(fields(shown), f"\n{told} {moment(snapshot.timestamp)} ({age(snapshot.timestamp)})")
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

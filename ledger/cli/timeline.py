@@ -57,7 +57,8 @@ def credit(owed: Change | Blame) -> Iterable[Text]:
     """Who did it for whom and through what, and why: a line each."""
     from rich.text import Text
 
-    who = Text(_name(owed.actor) if owed.actor else "the creation", style="yellow")
+    nobody = "the creation" if owed.version else "a default: nothing was recorded by then"
+    who = Text(_name(owed.actor) if owed.actor else nobody, style="yellow")
     if owed.on_behalf_of:
         who.append(" on behalf of ", style="default dim")
         who.append(_name(owed.on_behalf_of))

@@ -21,7 +21,8 @@ from ledger.history.moments import (
     parse_when,
 )
 from ledger.history.pages import Page, write_cursor
-from ledger.history.rows import RecordedChange
+from ledger.history.rows import RecordedChange, Standing
+from ledger.history.sites import SiteRow
 from ledger.history.table import SiteQuestion
 from ledger.identity import Identity
 from ledger.settings import SettingsKind
@@ -32,15 +33,16 @@ LAST_VERSION = 2**63 - 1
 class SiteLookup:
     """The rows of one site's settings of one kind, each found by one look-up."""
 
-    def __init__(self, horizon: Horizon, site_id: UUID, partition: int, kind: SettingsKind) -> None:
+    def __init__(self, horizon: Horizon, site: SiteRow, kind: SettingsKind) -> None:
         self.horizon = horizon
-        self.site_id = site_id
-        self.partition = partition
+        self.site_id = site.site_id
+        self.partition = site.partition
         self.kind = kind
-        self.originator_id = originator_id(site_id, kind.fqdn)
+        self.originator_id = originator_id(site.site_id, kind.fqdn)
+        self._site = site
 
-    def row(self, when: When, option: str) -> RecordedChange:
-        """The change that ``when`` names, or the last one before it.
+    def standing(self, when: When, option: str) -> Standing:
+        """The settings after the change that ``when`` names, or the last one before it.
 
         Raises InvalidInput naming ``option``, NotFound for a version that there is not.
         """
@@ -49,17 +51,28 @@ class SiteLookup:
         if not isinstance(when, int):
             moment = parse_when(when, option, self.horizon.now())
         if isinstance(moment, int):
-            return self._row_of_version(parse_version(moment, option))
+            version = parse_version(moment, option, lowest=0)
+            return Standing.after(self.change(version)) if version else self._unrecorded()
         assert not isinstance(moment, str)
         [head] = self.horizon.reach([self.partition], moment).values()
         row = self.first_row(time=moment, position=head)
         if row is not None:
-            return row
-        created = self.first_row(version=1)
-        if created is None:
-            raise NotFound("recorded change of", f"{self.kind.fqdn} on site {self.site_id}")
-        began = timestamps.stored(created.recorded_at)
-        raise InvalidInput(option, f"is before the settings were created, at {began}")
+            return Standing.after(row)
+        unrecorded = self._unrecorded()
+        if moment is not None and moment < unrecorded.recorded_at:
+            began = timestamps.stored(unrecorded.recorded_at)
+            raise InvalidInput(option, f"is before the site was created, at {began}")
+        return unrecorded
+
+    def change(self, version: int) -> RecordedChange:
+        """The change ``version``. Raises NotFound."""
+        row = self.first_row(version=version)
+        if row is None or row.version != version:
+            self.horizon.reach([self.partition])
+            row = self.first_row(version=version)
+        if row is None or row.version != version:
+            raise NotFound("version", version)
+        return row
 
     def first_row(self, **bounds: Any) -> RecordedChange | None:
         """The newest change within the bounds of ``HistoryTable.standing``."""
@@ -131,11 +144,11 @@ class SiteLookup:
             raise InvalidInput("by", f"nobody with the id {actors.named(by)[0]} has acted here")
         return [ref for _, ref in refs]
 
-    def _row_of_version(self, version: int) -> RecordedChange:
-        row = self.first_row(version=version)
-        if row is None or row.version != version:
-            self.horizon.reach([self.partition])
-            row = self.first_row(version=version)
-        if row is None or row.version != version:
-            raise NotFound("version", version)
-        return row
+    def _unrecorded(self) -> Standing:
+        """What a site has from its creation on: the defaults, as they were recorded if they were."""
+        first = self.first_row(version=1)
+        if first is None:
+            return Standing(0, None, self._site.created_at, self.kind.defaults())
+        # A site that was brought from elsewhere may be younger here than what it brought.
+        began = min(self._site.created_at, first.recorded_at)
+        return Standing(0, None, began, first.settings)

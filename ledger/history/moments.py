@@ -9,7 +9,7 @@ from ledger import timestamps
 from ledger.errors import InvalidInput
 
 When = int | str | datetime | None
-"""A version (``12``, ``"v12"``), a time with its zone, ``"2 days ago"``; None or ``"now"``: the head."""
+"""A version (``12``, ``"v12"``; 0 is before any change), a time with its zone, ``"2 days ago"``; None or ``"now"``: the head."""
 Time = str | datetime
 """A time with its zone, or ``"2 days ago"``."""
 
@@ -29,18 +29,21 @@ def parse_when(when: When, option: str, now: datetime) -> int | datetime | None:
     if when is None or when == "now":
         return None
     if isinstance(when, int) and not isinstance(when, bool):
-        return parse_version(when, option)
+        return parse_version(when, option, lowest=0)
     if isinstance(when, str) and (named := _VERSION.fullmatch(when)):
-        return parse_version(int(named[1]), option)
+        return parse_version(int(named[1]), option, lowest=0)
     if not isinstance(when, str | datetime):
         raise InvalidInput(option, f"expected a version such as v12, or a time: {_EXAMPLES}")
     return parse_until(when, option, now)
 
 
-def parse_version(version: int, option: str) -> int:
-    """A version's number. Raises InvalidInput unless it is one that a change can have."""
-    if isinstance(version, bool) or not 1 <= version < 2**63:
-        raise InvalidInput(option, "versions are numbered from 1")
+def parse_version(version: int, option: str, *, lowest: int = 1) -> int:
+    """A version's number: that of a change, or 0 where ``lowest`` admits what was before any.
+
+    Raises InvalidInput for what is none.
+    """
+    if isinstance(version, bool) or not lowest <= version < 2**63:
+        raise InvalidInput(option, f"versions are numbered from {lowest}")
     return version
 
 

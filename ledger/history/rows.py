@@ -94,6 +94,25 @@ class RecordedChange:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Settings as they stood after the change ``version``, or at 0 before any was recorded.
+
+    Before the first change of a kind a site has the kind's defaults, from the site's creation
+    on; no position in the log says so, and none ever will.
+    """
+
+    version: int
+    position: int | None
+    recorded_at: datetime
+    settings: dict[str, Any]
+
+    @classmethod
+    def after(cls, change: RecordedChange) -> Standing:
+        """What a change left."""
+        return cls(change.version, change.position, change.recorded_at, change.settings)
+
+
 def touched(paths: Iterable[str]) -> list[str]:
     """The paths and all that encloses them, sorted."""
     found = set()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from ledger import timestamps
 from ledger.errors import InvalidInput, VersionMismatch
@@ -19,10 +19,11 @@ from ledger.history.moments import (
     parse_version,
 )
 from ledger.history.pages import Page, check_limit, fingerprint, read_cursor
-from ledger.history.rows import RecordedChange
+from ledger.history.rows import RecordedChange, Standing
+from ledger.history.sites import SiteRow
 from ledger.history.snapshots import Blame, Difference, Snapshot
 from ledger.history.table import SiteQuestion
-from ledger.history.undo import Recorder, Undone, plan_restore, plan_revert
+from ledger.history.undo import Recorder, Undone, find_conflicts, plan_restore, plan_revert
 from ledger.identity import Identity, Provenance
 from ledger.settings import SettingsKind, changes_between
 
@@ -41,16 +42,15 @@ class SiteHistory:
     def __init__(
         self,
         horizon: Horizon,
-        site_id: UUID,
-        partition: int,
+        site: SiteRow,
         kind: SettingsKind,
         recorder: Recorder,
     ) -> None:
-        self.site_id = site_id
-        self.partition = partition
+        self.site_id = site.site_id
+        self.partition = site.partition
         self.kind = kind
         self._horizon = horizon
-        self._lookup = SiteLookup(horizon, site_id, partition, kind)
+        self._lookup = SiteLookup(horizon, site, kind)
         self._recorder = recorder
 
     def changes(
@@ -103,14 +103,26 @@ class SiteHistory:
     def at(self, when: When = None, *, option: str = "at") -> Snapshot:
         """The settings after all changes up to ``when``, inclusive.
 
-        Raises InvalidInput, naming ``option``, for a time before the creation or in the future,
-        NotFound for a version that there is not.
+        Before the first change they are the kind's defaults, at version 0 and at no position.
+        Raises InvalidInput, naming ``option``, for a time before the site's creation or in the
+        future, NotFound for a version that there is not.
         """
-        return self._snapshot(self._lookup.row(when, option))
+        standing = self._lookup.standing(when, option)
+        created = None if standing.version == 0 else self._lookup.first_row(version=1)
+        return Snapshot(
+            self.site_id,
+            self.kind,
+            self.partition,
+            standing.version,
+            standing.position,
+            standing.recorded_at,
+            standing.recorded_at if created is None else created.recorded_at,
+            standing.settings,
+        )
 
     def at_version(self, version: int) -> Snapshot:
-        """The settings after the change ``version``. Raises NotFound."""
-        return self._snapshot(self._lookup.row(parse_version(version, "version"), "version"))
+        """The settings after the change ``version``; 0: before any. Raises NotFound."""
+        return self.at(parse_version(version, "version", lowest=0), option="version")
 
     def diff(self, a: When, b: When = None, *, of: SiteHistory | None = None) -> Difference:
         """What leads from the settings at ``a`` to those at ``b``, which is on the site ``of``."""
@@ -120,10 +132,15 @@ class SiteHistory:
         return Difference(self.at(a, option="a"), other.at(b, option="b"))
 
     def blame(self, when: When = None) -> dict[str, Blame]:
-        """For every field its value and the change that set it last, as of ``when``."""
-        row = self._lookup.row(when, "at")
-        values = {path: ends["to"] for path, ends in changes_between({}, row.settings).items()}
-        last = self._lookup.last_changes(row.version, list(values))
+        """For every field its value and the change that set it last, as of ``when``.
+
+        At version 0 all are defaults, which nobody has set.
+        """
+        standing = self._lookup.standing(when, "at")
+        values = {path: ends["to"] for path, ends in changes_between({}, standing.settings).items()}
+        if standing.version == 0:
+            return {path: Blame.of_default(values[path], standing) for path in values}
+        last = self._lookup.last_changes(standing.version, list(values))
         return {path: Blame.of(values[path], last[path]) for path in values if path in last}
 
     def replay(
@@ -137,7 +154,7 @@ class SiteHistory:
 
     def each(self, to: When = None) -> Iterator[Change]:
         """The changes up to ``to``, oldest first, however many there are."""
-        last = self._lookup.row(to, "to").version
+        last = self._lookup.standing(to, "to").version
         first = 1
         while first <= last:
             upto = min(first + REPLAY_PAGE - 1, last)
@@ -165,7 +182,7 @@ class SiteHistory:
         overwritten unseen: the change is worked out anew on what they left, or refused with
         VersionMismatch where ``if_version`` was given.
         """
-        target = self._lookup.row(to, "to")
+        target = self._lookup.standing(to, "to")
         return self._recorder.undo(
             lambda: plan_restore(self.kind, self._standing(if_version), target),
             origin=f"restore:v{target.version}",
@@ -191,15 +208,13 @@ class SiteHistory:
         A field that was changed since is left as it is and stands among the ``conflicts``;
         where all were, nothing is recorded. Otherwise as ``restore``.
         """
-        change = self._lookup.row(parse_version(version, "version"), "version")
+        change = self._lookup.change(parse_version(version, "version"))
         if change.version == 1:
             raise InvalidInput("version", "1 is the creation, which cannot be undone")
 
         def plan() -> Undone:
             standing = self._standing(if_version)
-            last = self._lookup.last_changes(standing.version, list(change.changes))
-            versions = {path: one.version for path, one in last.items()}
-            return plan_revert(self.kind, standing, change, versions)
+            return plan_revert(self.kind, standing, change, self._last(standing, change))
 
         return self._recorder.undo(
             plan,
@@ -211,16 +226,33 @@ class SiteHistory:
             insist=if_version is None,
         )
 
-    def _standing(self, if_version: int | None) -> RecordedChange:
-        standing = self._lookup.row(None, "to")
+    def undone(self, version: int) -> Undone:
+        """What ``restore`` or ``revert`` answered when it recorded ``version``.
+
+        It was planned on the version before, so the same conflicts are found there. The patch
+        is not told again.
+        """
+        recorded = self._lookup.change(version)
+        told = Undone(version - 1, {}, recorded.changes, version=version)
+        verb, _, source = (recorded.origin or "").partition(":v")
+        if verb != "revert":
+            return told
+        before, change = (
+            self._lookup.standing(version - 1, "version"),
+            self._lookup.change(int(source)),
+        )
+        return replace(told, conflicts=find_conflicts(before, change, self._last(before, change)))
+
+    def _last(self, standing: Standing, change: RecordedChange) -> dict[str, int]:
+        """The version that changed each field of ``change`` last, as of ``standing``."""
+        last = self._lookup.last_changes(standing.version, list(change.changes))
+        return {path: one.version for path, one in last.items()}
+
+    def _standing(self, if_version: int | None) -> Standing:
+        standing = self._lookup.standing(None, "to")
         if if_version is not None and standing.version != if_version:
             raise VersionMismatch((if_version,), standing.version)
         return standing
-
-    def _snapshot(self, row: RecordedChange) -> Snapshot:
-        created = self._lookup.first_row(version=1)
-        assert created is not None
-        return Snapshot.of(row, self.kind, created.recorded_at)
 
 
 def _range_in(place: dict[str, Any]) -> tuple[int, int, datetime | None, datetime | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -22,6 +23,10 @@ class SiteRow(Protocol):
     @property
     def partition(self) -> int:
         """Where its events are."""
+
+    @property
+    def created_at(self) -> datetime:
+        """Since when it has settings."""
 
 
 class Sites(Protocol):

@@ -12,37 +12,27 @@ from uuid import UUID
 from ledger import timestamps
 from ledger.errors import InvalidInput
 from ledger.history.changes import Change, identity_json
-from ledger.history.rows import RecordedChange
+from ledger.history.rows import Standing
 from ledger.identity import Identity
 from ledger.settings import SettingsKind, changes_between
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A site's settings as they stood after ``version``, recorded at ``position``."""
+    """A site's settings as they stood after ``version``, recorded at ``position``.
+
+    Version 0 is what a site has before anything is recorded, from its creation on: the
+    defaults, at no position, with the time of the creation.
+    """
 
     site_id: UUID
     kind: SettingsKind
     partition: int
     version: int
-    position: int
+    position: int | None
     timestamp: datetime
     created: datetime
     settings: dict[str, Any]
-
-    @classmethod
-    def of(cls, row: RecordedChange, kind: SettingsKind, created: datetime) -> Snapshot:
-        """The settings after the change ``row``."""
-        return cls(
-            row.site_id,
-            kind,
-            row.partition,
-            row.version,
-            row.position,
-            row.recorded_at,
-            created,
-            row.settings,
-        )
 
     def json(self) -> dict[str, Any]:
         """``{"ordersSettings": {…}, "version", "position", "timestamp"}``, as the API replies."""
@@ -73,11 +63,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Blame:
-    """A field's value, and the change that set it."""
+    """A field's value, and the change that set it; version 0, and nobody, for a default."""
 
     value: Any
     version: int
-    position: int
+    position: int | None
     timestamp: datetime
     actor: Identity | None
     on_behalf_of: Identity | None
@@ -97,6 +87,12 @@ class Blame:
             change.reason,
             change.origin,
         )
+
+    @classmethod
+    def of_default(cls, value: Any, unrecorded: Standing) -> Blame:
+        """``value``, which nobody has set yet."""
+        at = unrecorded.recorded_at
+        return cls(value, unrecorded.version, unrecorded.position, at, None, None, None, None)
 
     def json(self) -> dict[str, Any]:
         """``{"value", "version", "timestamp", "actor"}`` and, where there are, the rest."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ledger.aggregate import SettingsRecord
 from ledger.errors import VersionMismatch
-from ledger.history.rows import RecordedChange
+from ledger.history.rows import RecordedChange, Standing
 from ledger.history.snapshots import apply_changes
 from ledger.identity import Identity, Provenance, Via
 from ledger.settings import SettingsKind, changes_between, same_value
@@ -42,7 +42,7 @@ class Undone:
         return told | ({"conflicts": self.conflicts} if self.conflicts else {})
 
 
-def plan_restore(kind: SettingsKind, standing: RecordedChange, target: RecordedChange) -> Undone:
+def plan_restore(kind: SettingsKind, standing: Standing, target: Standing) -> Undone:
     """The patch that leads from the settings as they stand to those of ``target``.
 
     A field that ``target`` did not have yet gets its default; one that the kind does not
@@ -52,27 +52,33 @@ def plan_restore(kind: SettingsKind, standing: RecordedChange, target: RecordedC
 
 
 def plan_revert(
-    kind: SettingsKind, standing: RecordedChange, change: RecordedChange, last: Mapping[str, int]
+    kind: SettingsKind, standing: Standing, change: RecordedChange, last: Mapping[str, int]
 ) -> Undone:
     """The patch that undoes ``change``, of the fields that nobody changed since.
 
     ``last`` gives for each of its fields the version that changed it last.
     """
-    values = {path: ends["to"] for path, ends in changes_between({}, standing.settings).items()}
-    wanted: dict[str, dict[str, Any]] = {}
-    conflicts: dict[str, dict[str, Any]] = {}
-    for path, ends in change.changes.items():
-        if last[path] == change.version:
-            wanted[path] = ends
-            continue
-        expected = {"expected": ends["to"]} if "to" in ends else {}
-        found = {"found": values[path]} if path in values else {}
-        conflicts[path] = {**expected, **found, "version": last[path]}
+    conflicts = find_conflicts(standing, change, last)
+    wanted = {path: ends for path, ends in change.changes.items() if path not in conflicts}
     before = apply_changes(standing.settings, wanted, back=True)
     return replace(_plan(kind, standing, before), conflicts=conflicts)
 
 
-def _plan(kind: SettingsKind, standing: RecordedChange, wanted: Mapping[str, Any]) -> Undone:
+def find_conflicts(
+    standing: Standing, change: RecordedChange, last: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """The fields of ``change`` that others changed since; see ``Undone.conflicts``."""
+    values = {path: ends["to"] for path, ends in changes_between({}, standing.settings).items()}
+    conflicts: dict[str, dict[str, Any]] = {}
+    for path, ends in change.changes.items():
+        if last[path] != change.version:
+            expected = {"expected": ends["to"]} if "to" in ends else {}
+            found = {"found": values[path]} if path in values else {}
+            conflicts[path] = {**expected, **found, "version": last[path]}
+    return conflicts
+
+
+def _plan(kind: SettingsKind, standing: Standing, wanted: Mapping[str, Any]) -> Undone:
     fields = [
         path
         for path in kind.field_paths()

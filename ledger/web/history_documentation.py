@@ -28,6 +28,10 @@ STAMP = "2024-07-04T15:10:46.070000Z"
 _TEXT = {"type": "string"}
 _WHEN = "A version (v12), a time with its zone, or so long ago (2 days ago)"
 _NUMBER = {"type": "integer", "minimum": 1}
+_STANDING = {
+    "version": {"type": "integer", "minimum": 0},
+    "position": {"type": ["integer", "null"], "minimum": 1},
+}
 _IDENTITY = {
     "type": "object",
     "properties": {"type": _TEXT, "id": _TEXT},
@@ -81,7 +85,8 @@ def describe_history(kind: SettingsKind, operation: str) -> dict[str, Any]:
     return {
         "summary": f"{verb}: {title(kind)}",
         "description": "Needs the permission LEDGER.READ_HISTORY. The same question with an upper "
-        "bound is answered the same for ever.",
+        "bound is answered the same for ever. Before the first change the settings are the "
+        "defaults, at version 0 and no position.",
         "operation_id": f"{operation.replace('-', '')}{schema_name(kind)}",
         "tags": [f"{title(kind)}: history"],
         "responses": _reply(schema, sample) | failures(400, 401, 403, 404, 429, 500, 503),
@@ -174,6 +179,7 @@ def _query(name: str, description: str, example: Any, schema: Any = None) -> dic
 
 
 _VERSION_BOUNDS = _NUMBER | {"maximum": 10**18 - 1}
+_FROM_ZERO = _VERSION_BOUNDS | {"minimum": 0}
 _CHANGES_PARAMETERS = [
     _query("since", f"Not before. {_WHEN.replace('A version (v12), a', 'A')}", "2 days ago"),
     _query("until", "Not after; as since", "2024-07-04T15:10:46.070Z"),
@@ -187,7 +193,7 @@ _CHANGES_PARAMETERS = [
 ]
 _AS_OF_PARAMETERS = [
     _query("at", f"{_WHEN}; without it, now", "2024-07-04T15:10:46.070Z"),
-    _query("version", "The version, instead", 12, _VERSION_BOUNDS),
+    _query("version", "The version, instead; 0: before any change", 12, _FROM_ZERO),
 ]
 _DIFF_PARAMETERS = [
     {**_query("from", _WHEN, "v3"), "required": True},
@@ -216,18 +222,17 @@ def _changes_schema() -> dict[str, Any]:
 def _snapshot_schema(kind: SettingsKind) -> dict[str, Any]:
     settings = reference(f"{schema_name(kind)}/properties/{kind.wrapper}")
     stamp = _OWED["timestamp"]
-    return _object(
-        {kind.wrapper: settings, "version": _NUMBER, "position": _NUMBER, "timestamp": stamp}
-    )
+    return _object({kind.wrapper: settings, **_STANDING, "timestamp": stamp})
 
 
 def _diff_schema() -> dict[str, Any]:
-    end = _object({"version": _NUMBER, "position": _NUMBER})
+    end = _object(_STANDING)
     return _object({"changes": _CHANGES, "from": end, "to": end})
 
 
 def _blame_schema() -> dict[str, Any]:
-    owed = _object({"value": {}, "version": _NUMBER, **_OWED}, ("on_behalf_of", "reason", "origin"))
+    version = _STANDING["version"] | {"description": "0: a default, which nobody has set."}
+    owed = _object({"value": {}, "version": version, **_OWED}, ("on_behalf_of", "reason", "origin"))
     return {"type": "object", "additionalProperties": owed}
 
 
@@ -237,7 +242,7 @@ def _undo_schema(operation: str) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {
-            "version": _VERSION_BOUNDS,
+            "version": _VERSION_BOUNDS if operation == "revert" else _FROM_ZERO,
             "reason": text | {"maxLength": LONGEST_REASON, "description": said},
             "dryRun": {"type": "boolean", "description": "Tell, and record nothing."},
         },

@@ -88,7 +88,7 @@ class _HistoryRoutes:
         """Answer the settings as they stood at a time or version, or as they stand."""
         caller = await self._caller(request)
         query = Query(request, {"at", "version"})
-        at, version = query.time("at"), query.number("version", 1, LAST_VERSION)
+        at, version = query.time("at"), query.number("version", 0, LAST_VERSION)
         if at is not None and version is not None:
             raise InvalidInput("version", "expected either version or at, not both")
         return await self._reply(

@@ -20,7 +20,7 @@ from ledger.errors import (
     VersionMismatch,
     Violation,
 )
-from ledger.history import Recorder, SiteHistory, Undone
+from ledger.history import Change, Recorder, SiteHistory, Undone
 from ledger.idempotency import Idempotency, select_used, used_in
 from ledger.identity import Provenance
 from ledger.permissions import Caller
@@ -35,6 +35,8 @@ from ledger.web.served import ServedLedger
 from ledger.web.settings_routes import idempotency_of, provenance_of
 
 _SOURCES = {"restore": ("version", "at"), "revert": ("version",)}
+# Defaults can be brought back; that nothing was recorded cannot be undone.
+_LOWEST_VERSION = {"restore": 0, "revert": 1}
 
 
 def add_undo_routes(
@@ -110,26 +112,26 @@ class _UndoRoutes:
     async def _undo(self, request: Request, operation: str, undo: Undo) -> Response:
         caller = await self._callers.caller(request)
         caller.may_update(self._kind)
-        wish = _wish(request, caller, await read_json(request), _SOURCES[operation])
-        body, record = await self._histories.run(lambda: self._carry_out(caller, wish, undo))
+        wish = _wish(request, caller, await read_json(request), operation)
+        body, place = await self._histories.run(lambda: self._carry_out(caller, wish, undo))
         reply = json_reply(200, body, NO_CACHE)
-        if record is not None:
-            reply.headers["ETag"] = headers.entity_tag(record.version)
+        if place is not None:
+            reply.headers["ETag"] = headers.entity_tag(place.version)
             reply.headers[CONSISTENT] = self._histories.mint(
-                request, record.partition, record.position
+                request, place.partition, place.position
             )
         return reply
 
     def _carry_out(
         self, caller: Caller, wish: _Wish, undo: Undo
-    ) -> tuple[dict[str, Any], SettingsRecord | None]:
+    ) -> tuple[dict[str, Any], SettingsRecord | Change | None]:
         recorded: list[SettingsRecord] = []
-        partition = self._ledger.directory.site(caller.site_id).partition
+        site = self._ledger.directory.site(caller.site_id)
         recorder = Recorder(self._update(caller, wish, recorded), lambda: caller.identity)
-        history = SiteHistory(self._ledger.horizon, caller.site_id, partition, self._kind, recorder)
+        history = SiteHistory(self._ledger.horizon, site, self._kind, recorder)
         if not wish.dry_run and (version := self._done_before(history, wish)) is not None:
             [change] = history.changes(version, version)
-            return {"version": version, "changes": change.changes}, None
+            return history.undone(version).json(), change
         undone = undo(history, wish, self._if_version(caller, wish.if_match))
         return undone.json(), recorded[-1] if recorded else None
 
@@ -178,8 +180,9 @@ class _UndoRoutes:
         return version
 
 
-def _wish(request: Request, caller: Caller, body: Any, sources: tuple[str, ...]) -> _Wish:
+def _wish(request: Request, caller: Caller, body: Any, operation: str) -> _Wish:
     """The request's meaning. Raises InvalidSettings with every violation at once."""
+    sources = _SOURCES[operation]
     if not isinstance(body, dict):
         raise InvalidInput("body", "expected a JSON object")
     known = (*sources, "reason", "dryRun")
@@ -190,7 +193,7 @@ def _wish(request: Request, caller: Caller, body: Any, sources: tuple[str, ...])
         for name in body
         if name not in known
     ]
-    violations += _malformed(body)
+    violations += _malformed(body, _LOWEST_VERSION[operation])
     given = [name for name in sources if name in body]
     if len(given) != 1:
         rule = "ONE_OF_ALIGNMENT" if given else "REQUIRED_ONE_OF_FIELD"
@@ -213,7 +216,7 @@ def _wish(request: Request, caller: Caller, body: Any, sources: tuple[str, ...])
     )
 
 
-def _malformed(body: Mapping[str, Any]) -> list[Violation]:
+def _malformed(body: Mapping[str, Any], lowest: int) -> list[Violation]:
     forms: dict[str, tuple[type, str]] = {
         "version": (int, "a whole number"),
         "at": (str, "a time, as text"),
@@ -227,6 +230,6 @@ def _malformed(body: Mapping[str, Any]) -> list[Violation]:
         value = body[name]
         if not isinstance(value, form) or (form is int and isinstance(value, bool)):
             found.append(Violation(name, f"must be {expected}", "FORMAT"))
-        elif isinstance(value, int) and name == "version" and not 1 <= value < 10**18:
-            found.append(Violation(name, "versions are numbered from 1", "MIN"))
+        elif isinstance(value, int) and name == "version" and not lowest <= value < 10**18:
+            found.append(Violation(name, f"versions are numbered from {lowest}", "MIN"))
     return found
