@@ -62,6 +62,13 @@ class Config(BaseSettings):
     metrics_token: SecretStr | None = Field(
         None, description="Bearer token that `/metrics` asks for; absent: there is no `/metrics`."
     )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Where `publish` serves `/metrics`; absent: nowhere."
+    )
+    metrics_host: str = Field("127.0.0.1", description="The same; others need a token.")
+    log_format: Literal["words", "json"] = Field(
+        "words", description="How `serve` and `publish` write their log: for people, or as JSON."
+    )
     oidc_issuer: str | None = Field(
         None,
         description="Identity provider whose tokens are accepted; https, as its tokens have it.",
@@ -126,10 +133,11 @@ def is_https_or_loopback(url: str) -> bool:
         return False
     if parts.scheme == "https":
         return bool(parts.hostname)
-    return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+    return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be meant."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

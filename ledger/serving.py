@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import uvicorn
@@ -19,7 +20,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.assembly import Ledger
-from ledger.config import Network
+from ledger.config import Network, is_loopback
 from ledger.database import Database, DatabaseError
 from ledger.errors import ConfigError, LedgerError
 
@@ -62,6 +63,9 @@ class Service:
         from ledger.web import create_app
 
         app = create_app(self._ledger)
+        # What is there by now stays: looking it over again and again costs a fifth of a request.
+        gc.collect()
+        gc.freeze()
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -95,14 +99,58 @@ class Service:
 
 
 async def publish(
-    ledger: Ledger, stop: asyncio.Event, allowed_networks: Sequence[Network] | None = None
+    ledger: Ledger,
+    stop: asyncio.Event,
+    allowed_networks: Sequence[Network] | None = None,
+    grace: float = GRACE,
 ) -> None:
-    """Deliver webhooks until ``stop`` is set."""
+    """Deliver webhooks until ``stop`` is set; requests in flight then get ``grace`` seconds."""
     from ledger.publisher import Publisher
 
     networks = ledger.config.allowed_networks if allowed_networks is None else allowed_networks
-    publisher = Publisher(ledger.database, ledger.directory, allowed_networks=networks)
+    publisher = Publisher(ledger.database, ledger.directory, allowed_networks=networks, grace=grace)
     await publisher.run(stop)
+
+
+class PublishingService:
+    """A process that publishes and serves no API, but for ``/metrics`` where it has a port.
+
+    ``grace`` is how many seconds requests in flight get at the end. Raises ConfigError where
+    the port cannot be had, or would be open to others without a token.
+    """
+
+    def __init__(self, ledger: Ledger, *, grace: float) -> None:
+        self._ledger = ledger
+        self._grace = grace
+        self._socket: socket.socket | None = None
+        self.metrics_address: str | None = None
+        host, port = ledger.config.metrics_host, ledger.config.metrics_port
+        if port is None:
+            return
+        if ledger.config.metrics_token is None and not is_loopback(host):
+            raise ConfigError(
+                f"Metrics on {host} need LEDGER_METRICS_TOKEN: they tell of every subscription."
+            )
+        self._socket = _listen(host, port, "--metrics-port or LEDGER_METRICS_PORT")
+        self.metrics_address = f"{_address(host, self._socket.getsockname()[1])}/metrics"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until ``stop`` is set, and until what was under way has ended."""
+        from ledger.publisher.scrape import metrics_page
+
+        async with AsyncExitStack() as stack:
+            if self._socket is not None:
+                token = self._ledger.config.metrics_token
+                plain = None if token is None else token.get_secret_value()
+                await stack.enter_async_context(
+                    metrics_page(self._ledger.database, self._socket, plain)
+                )
+            await publish(self._ledger, stop, grace=self._grace)
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._socket is not None:
+            self._socket.close()
 
 
 async def project(ledger: Ledger, stop: asyncio.Event) -> None:
@@ -211,14 +259,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, options: str = "--port or LEDGER_PORT") -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(
-                f"Port {port} of {host} is in use: name another with --port or LEDGER_PORT "
+                f"Port {port} of {host} is in use: name another with {options} "
                 "(0 takes any free one)."
             ) from None
         raise ConfigError(f"Cannot listen on {host} port {port}: {error.strerror}.") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ledger.cli.output import waiting
 
@@ -29,8 +29,11 @@ def opened(**overrides: object) -> Iterator[Ledger]:
         yield ledger
 
 
-def log_to_stderr(level: str = "warning") -> None:
-    """Keep stdout for answers: what a process has to say about itself goes to stderr."""
+def log_to_stderr(level: str = "warning", form: str = "words") -> None:
+    """Keep stdout for answers: what a process has to say about itself goes to stderr.
+
+    ``form`` is "words" for people, or "json": one object a line.
+    """
     import logging
 
     import structlog
@@ -41,11 +44,21 @@ def log_to_stderr(level: str = "warning") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper("iso"),
-            # Plain: rich tracebacks show local variables, and those may hold a key.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
+            *_renderers(form),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _renderers(form: str) -> list[Any]:
+    import structlog
+
+    if form == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # Plain: rich tracebacks show local variables, and those may hold a key.
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

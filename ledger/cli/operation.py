@@ -78,7 +78,7 @@ def serve(
     from ledger.serving import Service, run_until_stopped
 
     with opened(host=host, port=port) as ledger:
-        log_to_stderr("info")
+        log_to_stderr("info", ledger.config.log_format)
         service = Service(ledger, host=ledger.config.host, port=ledger.config.port, publish=publish)
 
         async def job(stop: asyncio.Event) -> None:
@@ -87,17 +87,35 @@ def serve(
         run_until_stopped(job, ledger.database)
 
 
-def publish() -> None:
-    """Deliver webhooks, without the HTTP API, until Ctrl-C or SIGTERM."""
-    from ledger import serving
+def publish(
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=0, max=15, metavar="SECONDS", help="What requests in flight get at the end."
+        ),
+    ] = 10.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve /metrics there, on this machine; by default LEDGER_METRICS_PORT.",
+        ),
+    ] = None,
+) -> None:
+    """Deliver webhooks, without the HTTP API, until Ctrl-C or SIGTERM.
 
-    with opened() as ledger:
-        log_to_stderr("info")
+    It then sends nothing more, waits for the answers to what it has sent, writes down how far
+    it got, and leaves the rest to other processes at once.
+    """
+    from ledger.serving import PublishingService, run_until_stopped
 
-        async def job(stop: asyncio.Event) -> None:
-            await serving.publish(ledger, stop)
-
-        serving.run_until_stopped(job, ledger.database)
+    with opened(metrics_port=metrics_port) as ledger:
+        log_to_stderr("info", ledger.config.log_format)
+        with closing(PublishingService(ledger, grace=grace)) as service:
+            if service.metrics_address is not None:
+                show(f"Metrics on {service.metrics_address}")
+            run_until_stopped(service.run, ledger.database)
 
 
 def migrate(

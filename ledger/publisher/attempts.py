@@ -32,7 +32,8 @@ class Slots:
     """How many requests a subscription may have in flight: live ones, and retries apart from them.
 
     Kept apart so that sites that hang on every retry never hold up the others. Both share the
-    limit of attempts per second.
+    limit of attempts per second, of which this process has its part where several serve the
+    subscription.
     """
 
     def __init__(self, policy: Policy, probes: Sequence[float] = PROBES) -> None:
@@ -43,8 +44,20 @@ class Slots:
         self._open = 0
         self._received = 0
         self._room = asyncio.Event()
-        self._interval = 1 / policy.per_second if policy.per_second else 0.0
+        self._whole = policy.per_second
+        self._interval = 0.0
+        self.share(1)
         self._next = 0.0
+
+    @property
+    def per_second(self) -> float | None:
+        """How many attempts a second this process may make."""
+        return 1 / self._interval if self._interval else None
+
+    def share(self, processes: int) -> None:
+        """So many processes have feeds of the subscription."""
+        if self._whole is not None:
+            self._interval = max(1, processes) / self._whole
 
     async def begin(self, hurry: Callable[[], None] | None) -> None:
         """Wait until so few events are open that a crash repeats no more than may be in flight.

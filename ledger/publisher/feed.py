@@ -126,7 +126,12 @@ class Feed:
 
     def collect(self) -> Progress:
         """What changed since the last time. Cursor and lanes are of one moment."""
-        progress = Progress(self.span.key, self._epoch, received=self._received)
+        progress = Progress(
+            self.span.key,
+            self._epoch,
+            received=self._received,
+            subscription_id=self.span.subscription_id,
+        )
         self._received = 0
         progress.attempts, self._attempts.made = self._attempts.made, []
         self._lanes.collect(progress)

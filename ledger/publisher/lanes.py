@@ -254,15 +254,6 @@ class Lanes:
             lane.go_on(letter.version + 1)
         else:
             lane.fail(outcome.problem, delay, _now())
-        log.warning(
-            "publisher attempt failed",
-            **self._names(lane),
-            version=letter.version,
-            event_id=letter.event_id,
-            attempt=attempts,
-            problem=outcome.problem,
-            next_in=delay,
-        )
 
     def _names(self, lane: Lane) -> dict[str, object]:
         return {

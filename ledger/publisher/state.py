@@ -50,7 +50,8 @@ class Progress:
 
     A cursor may pass an event only together with its lane, so all of it is written or none.
     ``cursor`` is None while it has not moved; ``beyond`` goes with it. ``forgotten`` is set for
-    what belongs to a deleted subscription or an ended replay.
+    what belongs to a deleted subscription or an ended replay. ``subscription_id`` is whose feed
+    it is, for the log.
     """
 
     key: FeedKey
@@ -68,6 +69,7 @@ class Progress:
     attempts: list[Attempt] = field(default_factory=list)
     received: int = 0
     failed: int = 0
+    subscription_id: UUID | None = None
 
     def __bool__(self) -> bool:
         return self.cursor is not None or any(

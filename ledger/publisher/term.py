@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime
 from uuid import UUID
 
-import structlog
-
 from ledger.database import Connection
 from ledger.publisher.attempts import Slots
+from ledger.publisher.batchlog import log_batches
 from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.breaker import PROBES
 from ledger.publisher.deliver import Courier
@@ -31,8 +30,6 @@ from ledger.publisher.spans import (
     take,
 )
 from ledger.publisher.state import Progress, WaitingSite, load_waiting, write
-
-log = structlog.get_logger(__name__)
 
 GRACE = 0.5
 """Seconds that requests in flight get where a feed ends, unless more is asked for."""
@@ -109,6 +106,7 @@ class Term:
             if feed.failure is not None:
                 raise feed.failure
         spans, publishers = await self._blocking.run(self._lease.transact, self._look)
+        self._share(spans)
         await self._end_those_over({span.key: span for span in spans})
         for span in spans:
             if span.key in self._feeds:
@@ -124,6 +122,16 @@ class Term:
             )
             for span in begun:
                 self._begin(span, [site for site in waiting if _key(site) == span.key])
+            self._share([*spans, *begun])
+
+    def _share(self, spans: Iterable[Span]) -> None:
+        """Divide each limit per second among the processes that have feeds of the subscription."""
+        owners: dict[UUID, set[UUID]] = {}
+        for span in spans:
+            if span.per_second is not None and span.owner is not None:
+                owners.setdefault(span.subscription_id, set()).add(span.owner)
+        for subscription_id, slots in self._slots.items():
+            slots.share(len(owners.get(subscription_id, ())))
 
     def _look(self, connection: Connection) -> tuple[list[Span], int]:
         self._lease.renew(connection)
@@ -156,14 +164,7 @@ class Term:
             slots.written(count)
         self.fenced += len(lost)
         FENCED.inc(len(lost))
-        log.info(
-            "publisher checkpoint",
-            received=sum(one.received for one in changed),
-            failed=sum(one.failed for one in changed),
-            dead=sum(len(one.dead) for one in changed),
-            waiting=sum(feed.waiting for feed in self._feeds.values()),
-            fenced=len(lost),
-        )
+        log_batches(changed, lost)
         today = datetime.now(UTC).date()
         if today != self._tidied:
             self._tidied = today
