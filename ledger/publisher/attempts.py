@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 RECOVERY_PAUSE = 1.0
 """Seconds to wait after trouble of our own, such as no database."""
 
+PATIENCE = 0.01
+"""Seconds for which sending waits until enough was received for a write to be worth it."""
 
 LEASE_PAUSE = 0.05
 """Seconds to wait for a lease to be renewed, or lost."""
@@ -36,14 +38,20 @@ class Slots:
     subscription.
     """
 
-    def __init__(self, policy: Policy, probes: Sequence[float] = PROBES) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        probes: Sequence[float] = PROBES,
+        hurry: Callable[[], None] | None = None,
+    ) -> None:
         self.breaker = Breaker(policy.in_flight, probes)
         self.live = asyncio.Semaphore(policy.in_flight)
         self.retries = asyncio.Semaphore(policy.retries_in_flight)
+        self._hurry = hurry
         self._most_open = policy.in_flight + policy.retries_in_flight
-        self._open = 0
+        self._room = asyncio.Semaphore(self._most_open)
         self._received = 0
-        self._room = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._whole = policy.per_second
         self._interval = 0.0
         self.share(1)
@@ -59,27 +67,34 @@ class Slots:
         if self._whole is not None:
             self._interval = max(1, processes) / self._whole
 
-    async def begin(self, hurry: Callable[[], None] | None) -> None:
+    async def begin(self) -> None:
         """Wait until so few events are open that a crash repeats no more than may be in flight.
 
         Open is what is in flight, and what was received and is not written down yet; ``hurry``
-        asks for that. None: whoever goes step by step also writes when it likes.
+        asks for that, as soon as it is worth it. Without it nobody waits: whoever goes step by
+        step also writes when it likes.
         """
-        while hurry is not None and self._open >= self._most_open:
-            hurry()
-            self._room.clear()
-            await self._room.wait()
-        self._open += 1
+        if self._hurry is None:
+            return
+        if self._room.locked() and self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(PATIENCE, self._hurry)
+        await self._room.acquire()
 
     def end(self, *, received: bool) -> None:
         """One that failed may come again at any time; one that was received must be written."""
-        if received:
-            self._received += 1
-        else:
+        if not received:
             self._close(1)
+            return
+        self._received += 1
+        if self._hurry is not None and self._received * 2 >= self._most_open:
+            self._hurry()
 
     def collect(self) -> int:
         """How many were received since the last time; ``written`` is to be told when they are."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         received, self._received = self._received, 0
         return received
 
@@ -88,8 +103,8 @@ class Slots:
         self._close(count)
 
     def _close(self, count: int) -> None:
-        self._open -= count
-        self._room.set()
+        for _ in range(count):
+            self._room.release()
 
     async def pace(self) -> None:
         """Wait for one's turn, where there is a limit per second."""
@@ -109,7 +124,6 @@ class Attempts:
         slots: Slots,
         changed: Callable[[], None],
         holds_for: Callable[[float], bool],
-        hurry: Callable[[], None] | None,
     ) -> None:
         self.gone: str | None = None
         self.made: list[Attempt] = []
@@ -118,7 +132,6 @@ class Attempts:
         self._slots = slots
         self._changed = changed
         self._holds_for = holds_for
-        self._hurry = hurry
         self._closed = False
         self._in_flight = 0
         self._none_in_flight = asyncio.Event()
@@ -159,7 +172,7 @@ class Attempts:
                 # It could outlive the lease, and another process send beside it.
                 await asyncio.sleep(LEASE_PAUSE)
                 continue
-            await self._slots.begin(self._hurry)
+            await self._slots.begin()
             received = False
             try:
                 outcome = await self._counted(span, letter)

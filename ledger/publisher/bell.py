@@ -14,7 +14,7 @@ LISTENING = 0.2
 
 
 class Bell:
-    """Wakes one task, from a thread that listens for NOTIFY or by ``ring``.
+    """Wakes one task, from a thread that listens for NOTIFY, or by ``ring`` or ``wake``.
 
     A doorbell that cannot be heard is no error: whoever waits also looks by itself in time.
     """
@@ -23,6 +23,7 @@ class Bell:
         self._listener = Listener(database)
         self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
+        self._grown = False
         self._closing = threading.Event()
         self._thread = threading.Thread(
             target=self._listen, name="settings-ledger bell", daemon=True
@@ -30,16 +31,24 @@ class Bell:
         self._thread.start()
 
     def ring(self) -> None:
-        """Wake the waiting task, or keep the next wait from waiting."""
+        """Say that the log has grown, and wake the waiting task."""
+        self._grown = True
         self._rung.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Until it rings, or until ``seconds`` have passed."""
+    def wake(self) -> None:
+        """Wake the waiting task, or keep the next wait from waiting, for another reason."""
+        self._rung.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Until it rings, or until ``seconds`` have passed; whether the log may have grown."""
         try:
-            await asyncio.wait_for(self._rung.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
         except TimeoutError:
-            return
+            return True
         self._rung.clear()
+        grown, self._grown = self._grown, False
+        return grown
 
     def close(self) -> None:
         """Stop listening; the thread ends by itself, shortly."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from heapq import heappop, heappush
 from uuid import UUID
 
 import structlog
@@ -49,13 +50,14 @@ class Feed:
         self._epoch = span.epoch
         self._tools = tools
         self._tasks = Tasks()
-        self._attempts = Attempts(
-            tools.courier, policy, slots, tools.changed, tools.holds_for, tools.hurry
-        )
+        self._attempts = Attempts(tools.courier, policy, slots, tools.changed, tools.holds_for)
         self._desk = Desk(span, policy, slots, self._attempts, tools, self._tasks)
         self._lanes = Lanes(self._desk)
         self._queues: dict[UUID, deque[Letter]] = {}
+        self._ready: list[tuple[int, deque[Letter]]] = []
+        self._workers = 0
         self._window: OrderedDict[int, None] = OrderedDict()
+        self._head = span.head
         self._read_to = span.position
         self._written = (span.position, tuple(span.beyond))
         self._received = 0
@@ -100,7 +102,13 @@ class Feed:
 
     @property
     def _read_all(self) -> bool:
-        return self.stopped or self._read_to >= self.span.target
+        return self.stopped or self._read_to >= self._target
+
+    @property
+    def _target(self) -> int:
+        """The last position that is to be looked at now."""
+        until = self.span.until_position
+        return self._head if until is None else min(self._head, until)
 
     @property
     def beyond(self) -> list[int]:
@@ -122,7 +130,14 @@ class Feed:
         self._desk.span = span
         if span.deleted:
             self._lanes.end()
+        self.grow(span.head)
         self._wake.set()
+
+    def grow(self, head: int) -> None:
+        """Take note of how far the log goes by now."""
+        if head > self._head:
+            self._head = head
+            self._wake.set()
 
     def collect(self) -> Progress:
         """What changed since the last time. Cursor and lanes are of one moment."""
@@ -165,7 +180,7 @@ class Feed:
     async def _run(self) -> None:
         while not self.stopped:
             self._wake.clear()
-            if self._read_to < self.span.target and len(self._window) <= WINDOW - BATCH:
+            if self._read_to < self._target and len(self._window) <= WINDOW - BATCH:
                 await self._read()
             else:
                 await self._wake.wait()
@@ -173,7 +188,7 @@ class Feed:
     async def _read(self) -> None:
         try:
             reading = await self._tools.blocking.run(
-                self._tools.reader.after, self.span, self._read_to, BATCH
+                self._tools.reader.after, self.span, self._read_to, self._target, BATCH
             )
         except Exception as error:  # noqa: BLE001 — said, and tried again after a pause
             problem = f"{type(error).__name__}: {error}"
@@ -202,30 +217,49 @@ class Feed:
         queue = self._queues.get(letter.originator_id)
         if queue is None:
             queue = self._queues[letter.originator_id] = deque([letter])
-            self._tasks.spawn(self._serve(letter.originator_id, queue))
+            self._make_ready(queue)
             return
         queue.append(letter)
         if len(queue) > QUEUE:
             self._open_lane(letter.originator_id, queue)
 
-    async def _serve(self, originator_id: UUID, queue: deque[Letter]) -> None:
-        """Deliver a site's letters one after the other until there are none, or one fails."""
-        while queue:
-            letter = queue[0]
-            async with self._desk.slots.live:
-                outcome = await self._attempts.make(self.span, letter, fresh=True)
-            lane = self._lanes.get(originator_id)
-            if lane is None and not outcome.received and not self._desk.policy.holds_back:
-                self._lanes.set_aside(letter, outcome)
-                self._done(queue.popleft())
-                continue
-            if lane is not None or not outcome.received:
-                lane = lane or self._open_lane(originator_id, queue)
-                self._lanes.settle(lane, letter, outcome)
-                return
+    def _make_ready(self, queue: deque[Letter]) -> None:
+        heappush(self._ready, (queue[0].position, queue))
+        if self._workers < self._desk.policy.in_flight:
+            self._workers += 1
+            self._tasks.spawn(self._work())
+
+    async def _work(self) -> None:
+        """Deliver what is ready, the oldest first, so that the cursor is never far behind."""
+        try:
+            while self._ready:
+                async with self._desk.slots.live:
+                    if self._ready:
+                        _, queue = heappop(self._ready)
+                        await self._deliver(queue)
+        finally:
+            self._workers -= 1
+
+    async def _deliver(self, queue: deque[Letter]) -> None:
+        """Make the first attempt at a site's next letter; the others are ready after it only."""
+        letter = queue[0]
+        originator_id = letter.originator_id
+        outcome = await self._attempts.make(self.span, letter, fresh=True)
+        lane = self._lanes.get(originator_id)
+        alone = lane is None and not outcome.received and not self._desk.policy.holds_back
+        if lane is not None or not (outcome.received or alone):
+            lane = lane or self._open_lane(originator_id, queue)
+            self._lanes.settle(lane, letter, outcome)
+            return
+        if alone:
+            self._lanes.set_aside(letter, outcome)
+        else:
             self._received += 1
-            self._done(queue.popleft())
-        del self._queues[originator_id]
+        self._done(queue.popleft())
+        if queue:
+            self._make_ready(queue)
+        else:
+            del self._queues[originator_id]
 
     def _done(self, letter: Letter) -> None:
         self._window.pop(letter.position)

@@ -1,10 +1,10 @@
-"""The journal of attempts: written by COPY, kept for some days, read by operators."""
+"""The journal of attempts: written in batches, kept for some days, read by operators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from ledger.database import Connection, Database, class_row
@@ -48,16 +48,36 @@ class ListedAttempt:
 
 
 def copy_attempts(connection: Connection, attempts: Iterable[Attempt]) -> None:
-    """Write attempts, all at once."""
-    with connection.cursor().copy(
-        "COPY delivery_attempts (attempted_at, feed_id, position, partition, milliseconds, ring, "
-        "status, error) FROM STDIN"
-    ) as copy:
-        for one in attempts:
-            slot = int(one.at.astimezone(UTC).timestamp() // 86_400) % RING
-            error = None if one.error is None else one.error[:LONGEST_ERROR]
-            row = (one.at, one.feed_id, one.position, one.partition, one.milliseconds, slot)
-            copy.write_row((*row, one.status, error))
+    """Write attempts, all at once: a row for each feed and day."""
+    batches: dict[tuple[UUID, int, int], list[Attempt]] = {}
+    for one in attempts:
+        slot = int(one.at.timestamp() // 86_400) % RING
+        batches.setdefault((one.feed_id, one.partition, slot), []).append(one)
+    if batches:
+        connection.cursor().executemany(
+            """
+            INSERT INTO delivery_attempts (
+                feed_id, partition, ring, began_at, positions, seconds, milliseconds, statuses,
+                errors
+            )
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s::smallint[], %s::text[])
+            """,
+            [(*key, *_columns(batch)) for key, batch in batches.items()],
+        )
+
+
+def _columns(batch: Sequence[Attempt]) -> tuple[object, ...]:
+    """A batch as parallel lists; nothing for the errors where all were received."""
+    began_at = min(one.at for one in batch)
+    errors = [one.error and one.error[:LONGEST_ERROR] for one in batch]
+    return (
+        began_at,
+        [one.position for one in batch],
+        [(one.at - began_at).total_seconds() for one in batch],
+        [one.milliseconds for one in batch],
+        [one.status for one in batch],
+        errors if any(errors) else None,
+    )
 
 
 def forget_old_attempts(connection: Connection, days: int = DAYS) -> int:
@@ -83,19 +103,24 @@ def list_attempts(database: Database, of: UUID, limit: int) -> list[ListedAttemp
             raise NotFound("subscription or site", of)
         return cursor.execute(
             """
-            SELECT attempt.attempted_at, site.site_id, event.originator_version AS version,
-                   coalesce(replay.subscription_id, attempt.feed_id) AS subscription_id,
+            SELECT batch.began_at + make_interval(secs => attempt.seconds) AS attempted_at,
+                   site.site_id, event.originator_version AS version,
+                   coalesce(replay.subscription_id, batch.feed_id) AS subscription_id,
                    attempt.position, replay.replay_id IS NOT NULL AS replay,
                    attempt.status, attempt.milliseconds, attempt.error
-            FROM delivery_attempts AS attempt
-            JOIN events AS event USING (partition, position)
+            FROM delivery_attempts AS batch
+            CROSS JOIN LATERAL unnest(
+                batch.positions, batch.seconds, batch.milliseconds, batch.statuses, batch.errors
+            ) AS attempt (position, seconds, milliseconds, status, error)
+            JOIN events AS event
+              ON (event.partition, event.position) = (batch.partition, attempt.position)
             JOIN current_settings AS site
               ON (site.partition, site.originator_id) = (event.partition, event.originator_id)
             LEFT JOIN delivery_replays AS replay
-              ON (replay.replay_id, replay.partition) = (attempt.feed_id, attempt.partition)
+              ON (replay.replay_id, replay.partition) = (batch.feed_id, batch.partition)
             WHERE site.site_id = %(id)s
-               OR coalesce(replay.subscription_id, attempt.feed_id) = %(id)s
-            ORDER BY attempt.attempted_at DESC, attempt.position DESC
+               OR coalesce(replay.subscription_id, batch.feed_id) = %(id)s
+            ORDER BY attempted_at DESC, attempt.position DESC
             LIMIT %(limit)s
             """,
             {"id": of, "limit": limit},

@@ -37,7 +37,6 @@ class Tools:
     blocking: BlockingCalls
     changed: Callable[[], None]
     holds_for: Callable[[float], bool]
-    hurry: Callable[[], None] | None
 
 
 @dataclass(slots=True)

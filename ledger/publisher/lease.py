@@ -92,10 +92,11 @@ class Lease:
             """
             UPDATE publishers SET expires_at = clock_timestamp() + make_interval(secs => %s)
             WHERE publisher_id = %s AND expires_at > clock_timestamp()
+            RETURNING publisher_id
             """,
             (self._seconds, self.publisher_id),
-        )
-        if renewed.rowcount == 0:
+        ).fetchone()
+        if renewed is None:
             raise LeaseLost("The publisher's lease ran out while it stood still.")
         connection.execute(_HASTEN, {"farewell": FAREWELL, "lock": PUBLISHER_LOCK})
         self._until = began + self._seconds
@@ -103,10 +104,13 @@ class Lease:
     def transact(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one transaction of the lease's session.
 
+        Statements are pipelined: only those whose rows are fetched are waited for, because
+        each wait can cost as long as the event loop keeps the interpreter to itself.
         Raises DatabaseUnavailable where the session is gone.
         """
-        with translated_errors(), self._connection.transaction():
-            return work(self._connection)
+        connection = self._connection
+        with translated_errors(), connection.pipeline(), connection.transaction():
+            return work(connection)
 
     def release(self) -> None:
         """Let others take over at once."""

@@ -80,11 +80,11 @@ class LetterReader:
         self._created: LRUCache[UUID, datetime] = LRUCache(REMEMBERED_SITES)
         self._lock = Lock()
 
-    def after(self, span: Span, position: int, limit: int) -> Reading:
-        """The next ``limit`` events of the partition behind ``position``, up to the span's end."""
+    def after(self, span: Span, position: int, until: int, limit: int) -> Reading:
+        """The next ``limit`` events of the partition behind ``position``, up to ``until``."""
         with self._database.connection() as connection:
             events = read_after(connection, span.partition, position, limit)
-            reading = self._reading(connection, span, events, span.target)
+            reading = self._reading(connection, span, events, until)
         lacking = [letter for letter in reading.letters if not span.is_done(letter.position)]
         return replace(reading, letters=lacking)
 

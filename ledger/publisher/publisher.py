@@ -27,6 +27,13 @@ log = structlog.get_logger(__name__)
 CHECKPOINT_INTERVAL = 0.2
 """Seconds between writes of progress, unless so much was received that sending must wait."""
 
+SWEEPING = 0.1
+"""The part of the time, at most, that goes into looking at all subscriptions.
+
+A doorbell or the poll interval makes it look at the heads only, which costs the same for any
+number of subscriptions.
+"""
+
 LONGEST_PAUSE = 2.0
 """Seconds between attempts to begin again, at most."""
 
@@ -139,7 +146,7 @@ class Publisher:
 
         def hurry() -> None:
             hurried.set()
-            bell.ring()
+            bell.wake()
 
         async with self.term(hurry) as term:
             log.info("publisher begins", publisher=str(self._publisher_id))
@@ -149,15 +156,21 @@ class Publisher:
         self, term: Term, bell: Bell, stop: asyncio.Event, hurried: asyncio.Event
     ) -> None:
         clock = asyncio.get_running_loop().time
-        written = clock()
+        written = swept = clock()
+        pause, grown = 0.0, True
         while not stop.is_set():
-            await term.sweep()
-            self._trouble.over()
+            if clock() - swept >= pause:
+                swept = clock()
+                await term.sweep()
+                pause = max(self._poll_interval, (clock() - swept) / SWEEPING)
+                self._trouble.over()
+            elif grown:
+                await term.glance()
             if hurried.is_set() or clock() - written >= CHECKPOINT_INTERVAL:
                 hurried.clear()
-                await term.checkpoint()
                 written = clock()
-            await bell.wait(self._poll_interval)
+                await term.checkpoint()
+            grown = await bell.wait(self._poll_interval)
 
 
 class _Trouble:

@@ -103,8 +103,7 @@ def write(connection: Connection, progress: Sequence[Progress]) -> list[FeedKey]
     between the look at its epoch and the writes.
     """
     held = _held(connection, progress)
-    if any(one.attempts for one in progress):
-        copy_attempts(connection, (attempt for one in progress for attempt in one.attempts))
+    copy_attempts(connection, (attempt for one in progress for attempt in one.attempts))
     mine = [one for one in progress if one.key in held]
     _write_cursors(connection, mine)
     _write_waiting(connection, [lane for one in mine for lane in one.waiting])

@@ -24,9 +24,11 @@ from ledger.publisher.policy import Policies
 from ledger.publisher.spans import (
     FeedKey,
     Span,
+    Tide,
     give_back,
     living_publishers,
     load_spans,
+    load_tide,
     take,
 )
 from ledger.publisher.state import Progress, WaitingSite, load_waiting, write
@@ -38,7 +40,7 @@ GRACE = 0.5
 class Term:
     """Keeps this process's share of the feeds, and writes down how far they got.
 
-    ``sweep`` and ``checkpoint`` use the lease's connection, so the one that loses the lease
+    ``sweep``, ``glance`` and ``checkpoint`` use the lease's connection, so the one that loses the lease
     finds out by LeaseLost or DatabaseUnavailable, at the latest at the next sweep. They are
     called by one task, one after the other.
     """
@@ -56,14 +58,16 @@ class Term:
     ) -> None:
         self._probes = probes
         self._grace = grace
+        self._hurry = hurry
         self._lease = lease
         self._blocking = blocking
         self._policies = policies
         self._changed = asyncio.Event()
-        self._tools = Tools(reader, courier, blocking, self._changed.set, lease.holds_for, hurry)
+        self._tools = Tools(reader, courier, blocking, self._changed.set, lease.holds_for)
         self._feeds: dict[FeedKey, Feed] = {}
         self._slots: dict[UUID, Slots] = {}
         self._ended: list[Progress] = []
+        self._ended_subscriptions = 0
         self.fenced = 0
         self._tidied: date | None = None
 
@@ -97,6 +101,15 @@ class Term:
             self._changed.clear()
             await self._changed.wait()
 
+    async def glance(self) -> None:
+        """Look at heads only, and wake the feeds behind; ``sweep`` where subscriptions ended."""
+        tide = await self._blocking.run(self._lease.transact, self._look_at_tide)
+        if self._ended_subscriptions != tide.ended:
+            await self.sweep()
+            return
+        for (_, partition), feed in self._feeds.items():
+            feed.grow(tide.heads.get(partition, 0))
+
     async def sweep(self) -> None:
         """Look at heads and subscriptions: begin new feeds, wake those behind, end those over.
 
@@ -105,7 +118,8 @@ class Term:
         for feed in self._feeds.values():
             if feed.failure is not None:
                 raise feed.failure
-        spans, publishers = await self._blocking.run(self._lease.transact, self._look)
+        tide, spans, publishers = await self._blocking.run(self._lease.transact, self._look)
+        self._ended_subscriptions = tide.ended
         self._share(spans)
         await self._end_those_over({span.key: span for span in spans})
         for span in spans:
@@ -133,9 +147,14 @@ class Term:
         for subscription_id, slots in self._slots.items():
             slots.share(len(owners.get(subscription_id, ())))
 
-    def _look(self, connection: Connection) -> tuple[list[Span], int]:
+    def _look_at_tide(self, connection: Connection) -> Tide:
         self._lease.renew(connection)
-        return load_spans(connection), living_publishers(connection)
+        return load_tide(connection)
+
+    def _look(self, connection: Connection) -> tuple[Tide, list[Span], int]:
+        # The tide first: an end that comes in between is one more than it knows.
+        tide = self._look_at_tide(connection)
+        return tide, load_spans(connection), living_publishers(connection)
 
     def _is_free(self, span: Span) -> bool:
         mine = span.owner == self._lease.publisher_id
@@ -177,7 +196,9 @@ class Term:
 
     def _begin(self, span: Span, waiting: Sequence[WaitingSite]) -> None:
         policy = self._policies.of(span.choices)
-        slots = self._slots.setdefault(span.subscription_id, Slots(policy, self._probes))
+        slots = self._slots.setdefault(
+            span.subscription_id, Slots(policy, self._probes, self._hurry)
+        )
         self._feeds[span.key] = Feed(span, waiting, policy, slots, self._tools)
 
     async def _end_those_over(self, spans: dict[FeedKey, Span]) -> None:
