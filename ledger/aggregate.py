@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import UUID, uuid5
 
 from eventsourcing.domain import Aggregate, Snapshot, event
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from ledger import timestamps
 from ledger.identity import Via

@@ -103,14 +103,15 @@ class Offer:
             *idempotency.used_parameters(self.used),
         ]
 
-    def positions(self, answer: Sequence[bytes | None]) -> Positions:
-        """Where the log has what was offered, by what it answered."""
-        positions, _ = eventlog.appended_in(answer)
-        return {
-            (event.originator_id, event.originator_version): position
-            for event, position in zip(self.events, positions, strict=True)
-            if position is not None
+    def landed(self, answer: Sequence[bytes | None]) -> tuple[Positions, datetime]:
+        """Where the log has what was offered, by its answer, and its clock when it looked."""
+        places, clock = eventlog.appended_in(answer)
+        positions = {
+            (event.originator_id, event.originator_version): place
+            for event, place in zip(self.events, places, strict=True)
+            if place is not None
         }
+        return positions, clock
 
 
 def _now(clock: Cursor) -> datetime:

@@ -171,12 +171,14 @@ class SiteFold:
         return leaf
 
 
-def fold_batch(
-    partition: int, commands: Sequence[SettingsCommand], around: Surroundings
-) -> list[SiteFold]:
-    """Decide every command in order of arrival, site by site."""
-    mapper = SettingsMapper()
-    folds: dict[UUID, SiteFold] = {}
+def fold_into(
+    folds: dict[UUID, SiteFold],
+    mapper: SettingsMapper,
+    partition: int,
+    commands: Sequence[SettingsCommand],
+    around: Surroundings,
+) -> None:
+    """Decide every command in order of arrival, each on its site's fold."""
     for command in commands:
         fold = folds.get(command.originator_id)
         if fold is None:
@@ -184,7 +186,6 @@ def fold_batch(
             fold = SiteFold(partition, command.originator_id, record, mapper)
             folds[command.originator_id] = fold
         fold.decide(command, around)
-    return list(folds.values())
 
 
 def chain(stored_events: Sequence[StoredEvent], heads: Mapping[UUID, Head]) -> list[OfferedEvent]:

@@ -42,6 +42,7 @@ class Link:
         self._purpose = purpose
         self.connection: Connection | None = None
         self._appending: Statement | None = None
+        self._sent = False
 
     def insisting(
         self, commands: Sequence[AnyCommand], work: Callable[[Connection], Result]
@@ -66,17 +67,42 @@ class Link:
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def append(
+    def send(self, parameters: Sequence[bytes | None]) -> None:
+        """Offer events to the log; ``answer`` takes its answer, and offers again where it must."""
+        try:
+            self._prepared(self._connected()).send(parameters)
+            self._sent = True
+        except (DatabaseError, DatabaseUnavailable):
+            self.disconnect()
+
+    def answer(
         self, commands: Sequence[AnyCommand], parameters: Sequence[bytes | None]
     ) -> list[bytes | None] | None:
-        """Offer events to the log until it answers; None once nobody waits for it."""
+        """The log's answer to what was sent, or is sent now; None once nobody waits for it."""
 
         def offer(connection: Connection) -> list[bytes | None]:
             appending = self._prepared(connection)
-            appending.send(parameters)
+            if not self._sent:
+                appending.send(parameters)
+            self._sent = False
             return appending.answer()
 
         return self.insisting(commands, offer)
+
+    @property
+    def socket(self) -> int | None:
+        """What can be read once the answer to what was sent arrives; None where it never will."""
+        return self.connection.fileno() if self.connection and self._sent else None
+
+    @property
+    def answered(self) -> bool:
+        """Whether ``answer`` would not wait for what was sent."""
+        if self._appending is None or not self._sent:
+            return True
+        try:
+            return self._appending.answered
+        except DatabaseError:
+            return True
 
     def disconnect(self) -> None:
         """Close the connection; the next use makes another."""
@@ -84,6 +110,7 @@ class Link:
             with suppress(DatabaseError):
                 self.connection.close()
             self.connection = self._appending = None
+            self._sent = False
 
     def _connected(self) -> Connection:
         if self.connection is None:

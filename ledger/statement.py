@@ -41,6 +41,12 @@ class Statement:
             self._raise_for(result)
         return [results[-1].get_value(0, column) for column in range(results[-1].nfields)]
 
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has come."""
+        self._pgconn.consume_input()
+        return not self._pgconn.is_busy()
+
     def _next_result(self) -> pq.abc.PGresult | None:
         while self._pgconn.is_busy():
             self._await(select.POLLIN)

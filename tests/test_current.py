@@ -165,7 +165,7 @@ def test_a_rollback_leaves_neither(ledger: Ledger, owner: Owner) -> None:
         with connection.transaction():
             appending = prepare_append(connection)
             appending.send(offer.parameters(before.partition))
-            positions = offer.positions(appending.answer())
+            positions, _ = offer.landed(appending.answer())
             inside = ledger.current.select(connection, before.partition, [event.originator_id])
             (row,) = ledger.current.records_in(inside).values()
             assert (row.version, row.position) == (2, positions[event.originator_id, 2])

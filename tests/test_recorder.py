@@ -201,7 +201,8 @@ def test_saved_aggregates_are_in_the_log_and_in_the_current_settings(ledger):
     assert [recording.notification.id for recording in recordings] == [1, 2]
     evidence = examine(ledger.database_url)
     assert evidence.versions == {aggregate.id: 2}
-    record = application.get(uuid.UUID(aggregate.site_id), ORDERS_SETTINGS)
+    with ledger.database.connection() as connection:
+        (record,) = ledger.current.page(connection, 0, None, 2).values()
     assert (record.version, record.position, record.settings) == (2, 2, aggregate.settings)
     assert (record.created, record.updated) == (MORNING, NOON)
     assert ledger.verify().fault is None

@@ -51,7 +51,8 @@ def ledger(database):
 
 def until_queued(ledger, count: int) -> None:
     """Return once so many commands wait behind the batch in flight."""
-    eventually(lambda: len(writer_of(ledger)._queue._waiting) == count)
+    writer = writer_of(ledger)
+    eventually(lambda: len(writer._queue._waiting) + writer._queue.held == count)
 
 
 # --- What a change is -------------------------------------------------------------------------
@@ -323,6 +324,7 @@ def test_the_writer_outlives_changes_that_expire(database):
             assert isinstance(sent.exception(), OutcomeUnknown)
             assert isinstance(waited.exception(), Unavailable)
             lock.release()
+        eventually(lambda: not writer_of(ledger)._in_flight)
         eventually(lambda: not writer_of(ledger)._queue._waiting)
         assert _persistently(ledger, site, "later").version >= 2
     evidence = examine(database.server_url)

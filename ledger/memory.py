@@ -1,0 +1,112 @@
+"""What a writer knows without asking: what its own last append left, who acts, and the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeGuard
+from uuid import UUID
+
+from ledger.actors import SiteIdentity
+from ledger.aggregate import SettingsRecord, Token
+from ledger.commands import AnyCommand, SettingsCommand
+from ledger.fields import copied
+from ledger.folding import SiteFold, Surroundings
+
+LIFE = 10.0
+"""Seconds until everything is forgotten: who was erased since is then known to be unknown."""
+LARGEST = 10_000
+CLOCK_LIFE = 0.5
+"""Seconds for which a reading of the database's clock is carried on by our own."""
+BETTER_READING = 0.25
+"""Seconds after which a reading is replaced by one that may be less exact."""
+REST = 16
+"""Batches without a foreign append between before anything is relied on again."""
+
+
+class Memory:
+    """A shortcut, and no authority: the log compares leaves and refuses what rests on old ones.
+
+    It serves while this writer is the only one on its partition. An append that does not begin
+    where the last one ended shows that there is another, and then each batch asks again.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[UUID, SettingsRecord] = {}
+        self._tokens: dict[SiteIdentity, Token] = {}
+        self._since = 0.0
+        self._clock: tuple[datetime, float] | None = None
+        self._head: int | None = None
+        self._rest = 0
+
+    def covers(self, commands: Sequence[AnyCommand]) -> TypeGuard[Sequence[SettingsCommand]]:
+        """Whether all that these commands' decisions rest on is known."""
+        now = time.monotonic()
+        if now - self._since > LIFE or len(self._records) > LARGEST:
+            self.forget()
+        if self._rest or self._clock is None or now - self._clock[1] > CLOCK_LIFE:
+            return False
+        return all(self._knows(command) for command in commands)
+
+    def _knows(self, command: AnyCommand) -> bool:
+        # What can end as a refusal, or as the answer of an earlier time, must not rest on what
+        # may be outdated: nothing would be offered that the log could refuse.
+        return (
+            isinstance(command, SettingsCommand)
+            and command.patch is not None
+            and command.if_match is None
+            and command.idempotency is None
+            and command.originator_id in self._records
+            and all(pair in self._tokens for pair in command.identities)
+        )
+
+    def surroundings(self) -> Surroundings:
+        """What ``covers`` said yes to."""
+        return Surroundings(self._now(time.monotonic()), self._records, {}, self._tokens)
+
+    def read(self, around: Surroundings, asked_at: float) -> None:
+        """Take in what was read for a batch, asked for at ``asked_at`` (monotonic seconds)."""
+        self._tokens |= around.tokens
+        self.note_clock(around.now, asked_at)
+
+    def remember(self, folds: Iterable[SiteFold]) -> None:
+        """Rely from now on on what these sites will be when their events are in the log."""
+        for fold in folds:
+            if fold.record is not None:
+                # Whoever gets the answer may change it; what is remembered is never changed.
+                settings = copied(fold.record.settings)
+                self._records[fold.originator_id] = replace(fold.record, settings=settings)
+
+    def appended(self, positions: Mapping[tuple[UUID, int], int], offered: int) -> None:
+        """Note where an append put ``offered`` events: elsewhere than behind the last one?"""
+        places = positions.values()
+        if len(positions) < offered or (self._head and min(places) != self._head + 1):
+            self._rest = REST
+        elif self._rest:
+            self._rest -= 1
+        self._head = max(places, default=self._head or 0)
+
+    def forget(self) -> None:
+        """Know nothing of any site and of nobody."""
+        self._records.clear()
+        self._tokens.clear()
+        self._since = time.monotonic()
+
+    def note_clock(self, clock: datetime, asked_at: float) -> None:
+        """Take in what the database's clock showed at ``asked_at`` (monotonic seconds), or later.
+
+        So what is carried on may be ahead of that clock by what it took to ask, and is never
+        behind it: no change is stamped before it was asked for. The log waits out what is ahead.
+        """
+        known = self._clock
+        if known is None or asked_at - known[1] > BETTER_READING or clock < self._now(asked_at):
+            self._clock = (clock, asked_at)
+
+    def _now(self, at: float) -> datetime:
+        if self._clock is None:
+            message = "the clock was never read"
+            raise AssertionError(message)
+        clock, read_at = self._clock
+        return clock + timedelta(seconds=at - read_at)

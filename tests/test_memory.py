@@ -1,0 +1,249 @@
+"""What a writer relies on without asking, and what becomes of it where that was wrong."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from faults.evidence import examine
+from faults.locks import held_lock
+from faults.opening import SOMEONE, opened, provenance, submit, update, writer_of
+from faults.test_interleavings import append_by_hand
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger import timestamps
+from ledger.aggregate import SettingsRecord
+from ledger.commands import AppendCommand, SettingsCommand
+from ledger.flight import Draft
+from ledger.folding import Surroundings
+from ledger.idempotency import Idempotency
+from ledger.identity import Identity
+from ledger.memory import BETTER_READING, CLOCK_LIFE, LARGEST, LIFE, REST, Memory
+from ledger.orders_settings import ORDERS_SETTINGS
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+INVOICE = {"createInvoice": True}
+TOKEN = {"type": "APP", "ref": str(uuid.uuid4()), "commitment": "0" * 64}
+
+
+@pytest.fixture
+def database(fresh_database):
+    return fresh_database()
+
+
+@pytest.fixture
+def ledger(database):
+    with opened(database.server_url) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The process's own clock, moved by hand."""
+
+    class Clock:
+        seconds = 1000.0
+
+    monkeypatch.setattr("ledger.memory.time.monotonic", lambda: Clock.seconds)
+    return Clock
+
+
+SITE = uuid.uuid4()
+
+
+def command(**changed) -> SettingsCommand:
+    """A plain change of the site."""
+    facts = {
+        "deadline": 1e9,
+        "site_id": SITE,
+        "kind": ORDERS_SETTINGS,
+        "patch": INVOICE,
+        "provenance": provenance(),
+    }
+    return SettingsCommand(**facts | changed)
+
+
+def knowing(clock) -> Memory:
+    """A memory of the site at version 1, and of who acts."""
+    memory = Memory()
+    assert not memory.covers([command()])
+    record = SettingsRecord(
+        SITE, ORDERS_SETTINGS.fqdn, 1, 0, 1, bytes(32), ORDERS_SETTINGS.defaults(), NOON, NOON
+    )
+    key = command().originator_id
+    around = Surroundings(NOON, {key: record}, {}, {(SITE, SOMEONE): TOKEN})
+    memory.read(around, clock.seconds)
+    draft = Draft(0)
+    draft.add([command()], around)
+    memory.remember(draft.flight().folds)
+    return memory
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        command(site_id=uuid.uuid4()),
+        command(provenance=replace(provenance(), actor=Identity.member("new here"))),
+        command(provenance=replace(provenance(), on_behalf_of=Identity.member("new here"))),
+        command(if_match=(2,)),
+        command(idempotency=Idempotency("credential", "key", b"request")),
+        command(patch=None),
+        AppendCommand(deadline=1e9, events=[]),
+    ],
+    ids=["site", "actor", "principal", "if-match", "idempotency", "creation", "append"],
+)
+def test_what_may_be_refused_or_is_not_known_is_not_covered(clock, asked):
+    """Only changes that end in an event, which the log can refuse, are decided from memory."""
+    memory = knowing(clock)
+    assert memory.covers([command(), command()])
+    assert not memory.covers([command(), asked])
+
+
+def test_it_remembers_what_the_last_decision_left(clock):
+    """The next decision follows the version, the leaf and the settings of the one before."""
+    record = knowing(clock).surroundings().records[command().originator_id]
+    assert (record.version, record.settings["createInvoice"]) == (2, True)
+    assert record.leaf_hash != bytes(32)
+
+
+def test_everything_is_forgotten_after_a_while(clock):
+    """Nobody who was erased is known for longer than LIFE, however busy the writer is."""
+    memory = knowing(clock)
+    for _ in range(100):
+        clock.seconds += LIFE / 99
+        memory.note_clock(NOON, clock.seconds)
+    assert not memory.covers([command()])
+    assert not memory.surroundings().tokens
+
+
+def test_it_does_not_grow_without_bound(clock):
+    """More sites than it holds, and it begins anew."""
+    memory = knowing(clock)
+    records = memory.surroundings().records
+    sample = records[command().originator_id]
+    records |= {uuid.UUID(int=number): sample for number in range(LARGEST)}
+    assert not memory.covers([command()])
+    assert not memory.surroundings().records
+
+
+def test_a_stranger_on_the_partition_sends_it_to_rest(clock):
+    """Positions that do not follow the last ones mean another writer: ask again for a while."""
+    memory = knowing(clock)
+    memory.appended({(SITE, 2): 7}, 1)
+    memory.appended({(SITE, 3): 8}, 1)
+    assert memory.covers([command()])
+    memory.appended({(SITE, 4): 10}, 1)
+    for position in range(11, 11 + REST):
+        assert not memory.covers([command()])
+        memory.appended({(SITE, position): position}, 1)
+    assert memory.covers([command()])
+
+
+def test_a_refused_append_sends_it_to_rest(clock):
+    """Where the log did not take everything, somebody else was there."""
+    memory = knowing(clock)
+    memory.appended({}, 1)
+    assert not memory.covers([command()])
+
+
+def test_an_old_reading_of_the_clock_is_not_carried_on(clock):
+    """After half a second without a reading the database is asked."""
+    memory = knowing(clock)
+    clock.seconds += CLOCK_LIFE + 0.001
+    assert not memory.covers([command()])
+
+
+delays = st.floats(0, 0.2)
+
+
+@given(st.lists(st.tuples(delays, delays, delays), min_size=1, max_size=30))
+def test_the_carried_clock_is_never_behind_and_soon_as_good_as_the_best_reading(readings):
+    """Whatever a reading took, what is carried on is not before the database's true time.
+
+    And it is ahead by no more than the best of the readings that are not too old.
+    """
+    memory, at = Memory(), 50.0
+    errors: list[tuple[float, float]] = []
+    for pause, there, back in readings:
+        at += pause
+        # The database's true time is ours plus a constant; it shows when the question arrives.
+        memory.note_clock(NOON + timedelta(seconds=at + there), at)
+        errors.append((at, there))
+        at += there + back
+        ahead = (memory._now(at) - (NOON + timedelta(seconds=at))).total_seconds()
+        assert ahead >= -1e-5
+        recent = [error for asked, error in errors if asked >= errors[-1][0] - BETTER_READING]
+        assert ahead <= max(recent) + 1e-5
+    assert memory._clock is not None
+
+
+# --- in a writer ------------------------------------------------------------------------------
+
+
+def warm(ledger, *sites) -> None:
+    """Let the writer learn the sites."""
+    for site in sites:
+        update(ledger, site.site_id, {})
+        assert writer_of(ledger)._memory.covers([command(site_id=site.site_id)])
+
+
+def test_a_draft_that_rests_on_what_the_log_refuses_is_decided_again(ledger):
+    """Somebody else's change comes first: flight and draft follow it, whole and in order."""
+    site, other = ledger.create_site(), ledger.create_site()
+    warm(ledger, site, other)
+    with held_lock(ledger.database_url) as lock:
+        tags = [f"change/{number}" for number in range(4)]
+        flying = [submit(ledger, site.site_id, INVOICE, tag) for tag in tags[:1]]
+        lock.until_waiting()
+        drafted = [submit(ledger, site.site_id, INVOICE, tag) for tag in tags[1:]]
+        elsewhere = submit(ledger, other.site_id, INVOICE, "elsewhere")
+        append_by_hand(lock.holder, site.site_id, timestamps.stored(_now(lock.holder)))
+        lock.release()
+        records = [change.result() for change in flying + drafted]
+        assert elsewhere.result().version == 3
+    assert [record.version for record in records] == [4, 5, 6, 7]
+    evidence = examine(ledger.database_url)
+    assert evidence.tags == dict.fromkeys([*tags, "elsewhere"], 1)
+    assert [evidence.places[tag] for tag in tags] == [(r.version, r.position) for r in records]
+
+
+def _now(connection) -> datetime:
+    return connection.execute("SELECT clock_timestamp()").fetchone()[0]
+
+
+def test_what_is_answered_may_be_changed_by_whoever_got_it(ledger):
+    """The caller's copy is the caller's: the next change builds on what was recorded."""
+    site = ledger.create_site()
+    for _ in range(3):
+        record = update(ledger, site.site_id, {})
+        record.settings["createInvoice"] = "spoilt"
+        record.settings["emailNotifications"]["spoilt"] = True
+    assert update(ledger, site.site_id, {}).settings == ORDERS_SETTINGS.defaults()
+    assert ledger.verify().fault is None
+    examine(ledger.database_url)
+
+
+def test_a_change_is_stamped_while_it_was_made(ledger):
+    """By the database's clock a change happened after it was asked for, before it was answered."""
+    site = ledger.create_site()
+    with psycopg.connect(ledger.database_url, autocommit=True) as connection:
+        for _ in range(200):
+            before = _now(connection)
+            record = update(ledger, site.site_id, {})
+            assert before <= record.updated <= _now(connection)
+
+
+def test_two_ledgers_that_take_turns_see_each_other(database):
+    """What the one remembers is no answer to the other's changes, conditional ones included."""
+    with opened(database.server_url) as east, opened(database.server_url) as west:
+        site = east.create_site()
+        warm(east, site)
+        assert update(west, site.site_id, INVOICE, if_match=(2,)).version == 3
+        assert update(east, site.site_id, {}, if_match=(3,)).version == 4
+        versions = [update((east, west)[n % 3 == 0], site.site_id, {}).version for n in range(30)]
+    assert versions == list(range(versions[0], versions[0] + 30))
+    examine(database.server_url)
