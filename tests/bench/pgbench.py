@@ -49,10 +49,14 @@ class PgBench:
 
     def _run(self, program: str, *arguments: str) -> str:
         environment = os.environ | {"PGOPTIONS": "-c client_min_messages=warning"}
-        return subprocess.run(
+        ended = subprocess.run(
             [binaries() / program, *arguments],
-            check=True,
+            check=False,
             capture_output=True,
             text=True,
             env=environment,
-        ).stdout
+        )
+        if ended.returncode != 0:
+            message = f"{program} failed: {ended.stderr.strip()}"
+            raise RuntimeError(message)
+        return ended.stdout

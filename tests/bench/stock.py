@@ -16,6 +16,8 @@ from tests.bench.callers import Call, call_for
 from tests.bench.worker import serve
 
 AGGREGATES = 512
+# More of them only wait for its table lock within the server.
+MOST_CONNECTIONS = 32
 NAME = "stock eventsourcing, get + save"
 
 
@@ -40,7 +42,7 @@ class Sites(Application[UUID]):
 
 
 def environment(url: str, callers: int) -> dict[str, str]:
-    """The variables that bring the library to a database, with a connection for every caller."""
+    """The variables that bring the library to a database, with connections for its callers."""
     given = conninfo.conninfo_to_dict(url)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
@@ -49,7 +51,7 @@ def environment(url: str, callers: int) -> dict[str, str]:
         "POSTGRES_PORT": str(given.get("port", 5432)),
         "POSTGRES_USER": str(given["user"]),
         "POSTGRES_PASSWORD": str(given.get("password", "")),
-        "POSTGRES_POOL_SIZE": str(callers),
+        "POSTGRES_POOL_SIZE": str(min(callers, MOST_CONNECTIONS)),
         "POSTGRES_MAX_OVERFLOW": "0",
         "POSTGRES_MAX_WAITING": str(callers),
         # Not at every use of a connection: it would cost another round trip.
