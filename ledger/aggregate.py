@@ -12,6 +12,7 @@ from eventsourcing.domain import Aggregate, Snapshot, event
 from uuid_utils import uuid7
 
 from ledger import timestamps
+from ledger.fields import copied
 from ledger.identity import Via
 from ledger.settings import SettingsKind, changes_between
 
@@ -60,6 +61,20 @@ class SettingsRecord:
     settings: dict[str, Any]
     created: datetime
     updated: datetime
+
+    def copy(self, position: int) -> SettingsRecord:
+        """The same at ``position``, with settings that are nobody else's."""
+        return SettingsRecord(
+            self.site_id,
+            self.kind,
+            self.version,
+            self.partition,
+            position,
+            self.leaf_hash,
+            copied(self.settings),
+            self.created,
+            self.updated,
+        )
 
 
 def snapshot_state(record: SettingsRecord) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def canonical_bytes(value: Mapping[str, Any]) -> bytes:
 def reject_uncanonical(value: object) -> None:
     """Raise ValueError, saying why, for a value that has no canonical form here."""
     if isinstance(value, str):
-        if not (value.isascii() and "\x00" not in value) and (problem := text_problem(value)):
+        if not _is_plain(value) and (problem := text_problem(value)):
             raise ValueError(problem)
     elif isinstance(value, bool) or value is None:
         pass
@@ -38,16 +38,21 @@ def reject_uncanonical(value: object) -> None:
             raise ValueError(message)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not (isinstance(key, str) and key.isascii() and "\x00" not in key):
+            if not (isinstance(key, str) and _is_plain(key)):
                 message = "a key must be ASCII text without NUL"
                 raise ValueError(message)
-            reject_uncanonical(item)
+            if not (isinstance(item, str) and _is_plain(item)):
+                reject_uncanonical(item)
     elif isinstance(value, list | tuple):
         for item in value:
             reject_uncanonical(item)
     else:
         message = f"{type(value).__name__} has no canonical form"
         raise ValueError(message)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\x00" not in text
 
 
 def text_problem(text: str) -> str | None:

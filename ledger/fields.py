@@ -177,7 +177,7 @@ class Branch:
 
 def copied(value: Any) -> Any:
     """A copy of JSON that shares nothing with it."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: copied(item) for name, item in value.items()}
     if isinstance(value, list):
         return [copied(item) for item in value]

@@ -11,7 +11,7 @@ from uuid import UUID
 from ledger.aggregate import SettingsRecord
 from ledger.batch import Offer, Positions
 from ledger.commands import SettingsCommand
-from ledger.folding import Replay, SiteFold, Surroundings, fold_into, placed
+from ledger.folding import Replay, SiteFold, Surroundings, fold_into
 from ledger.mapper import SettingsMapper
 
 
@@ -79,7 +79,7 @@ def answer(folds: Sequence[SiteFold], positions: Positions) -> Unanswered:
         for command, found in fold.answers:
             if isinstance(found, SettingsRecord):
                 place = positions.get((fold.originator_id, found.version), found.position)
-                command.succeed(placed(found, place))
+                command.succeed(found.copy(place))
             elif isinstance(found, Replay):
                 left.replays.append((command, found.version))
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -223,8 +223,3 @@ def refuse_unknown(events: Sequence[OfferedEvent]) -> None:
     for event in events:
         if event.topic not in (CREATED_TOPIC, CHANGED_TOPIC):
             raise UnknownTopic(event.topic, f"{event.originator_id}, offered")
-
-
-def placed(record: SettingsRecord, position: int) -> SettingsRecord:
-    """``record`` with the position that the log gave it."""
-    return replace(record, position=position)

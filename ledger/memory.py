@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeGuard
 from uuid import UUID
@@ -12,7 +11,6 @@ from uuid import UUID
 from ledger.actors import SiteIdentity
 from ledger.aggregate import SettingsRecord, Token
 from ledger.commands import AnyCommand, SettingsCommand
-from ledger.fields import copied
 from ledger.folding import SiteFold, Surroundings
 
 LIFE = 10.0
@@ -75,9 +73,7 @@ class Memory:
         """Rely from now on on what these sites will be when their events are in the log."""
         for fold in folds:
             if fold.record is not None:
-                # Whoever gets the answer may change it; what is remembered is never changed.
-                settings = copied(fold.record.settings)
-                self._records[fold.originator_id] = replace(fold.record, settings=settings)
+                self._records[fold.originator_id] = fold.record
 
     def appended(self, positions: Mapping[tuple[UUID, int], int], offered: int) -> None:
         """Note where an append put ``offered`` events: elsewhere than behind the last one?"""

@@ -178,7 +178,7 @@ def _note_changes(
 ) -> None:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
-        if isinstance(old, Mapping) and old and isinstance(new, Mapping) and new:
+        if isinstance(old, dict) and old and isinstance(new, dict) and new:
             _note_changes(old, new, f"{prefix}{name}.", changes)
         elif name not in before or name not in after or not same_value(old, new):
             for end, settings in (("from", before), ("to", after)):
@@ -196,7 +196,7 @@ def same_value(one: Any, other: Any) -> bool:
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
