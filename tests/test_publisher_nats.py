@@ -227,8 +227,9 @@ INFO = b'INFO {"server_id":"x","version":"2.11.0","headers":true,"max_payload":1
         ((b"INFO {" + b"x" * 100_000,), b"", "answered what is not JetStream"),
         ((INFO, b"PONG\r\n"), b"+OK\r\n" * 1000, "the server closed the connection"),
         ((INFO, b"PONG\r\n"), b"x" * 5000, "the server closed the connection"),
+        ((INFO, b"PONG\r\n"), b"INFO {\r\n", "the server closed the connection"),
     ],
-    ids=["hangs up", "other protocol", "line without end", "talks for ever", "noise"],
+    ids=["hangs up", "other protocol", "line without end", "talks for ever", "noise", "no JSON"],
 )
 async def test_what_is_no_nats_server_is_a_failed_attempt(
     parts: tuple[bytes, ...], again: bytes, problem: str

@@ -158,7 +158,8 @@ def send_test_event(subscription_id: SubscriptionId, as_json: AsJson = False) ->
             }
         )
     elif outcome.received:
-        show(f"Received: status {outcome.status} after {milliseconds} ms.")
+        answer = "stored in a stream" if outcome.status is None else f"status {outcome.status}"
+        show(f"Received: {answer} after {milliseconds} ms.")
     if not outcome.received:
         complain(f"Not received: {outcome.problem} ({milliseconds} ms).")
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ import aiohttp
 
 from ledger.publisher.guard import Guard, GuardedResolver
 from ledger.publisher.policy import Policy
-from ledger.publisher.problems import connection_problem
+from ledger.publisher.problems import HUNG_UP, connection_problem
 from ledger.publisher.sink import LARGEST_REPLY, Outcome, Parcel
 
 # Shorter than the idle limits that web servers have by default, so that a kept connection is
@@ -133,13 +133,12 @@ def _cause(error: BaseException) -> BaseException:
 
 def _problem(cause: BaseException, timeout: float) -> str:
     """A sentence for an operator, without the URL: that may hold a secret."""
-    match cause:
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientConnectionResetError():
-            return "closed the connection without an answer"
     known = connection_problem(cause, timeout)
     if known is not None:
         return known
     match cause:
+        case aiohttp.ServerDisconnectedError():
+            return HUNG_UP
         case aiohttp.InvalidURL() | ValueError():
             return "the URL cannot be used"
         case _:

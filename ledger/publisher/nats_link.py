@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import ParseResult, urlsplit
 
@@ -46,8 +47,8 @@ class Link:
         self._said: str | None = None
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport = _Transport(self._end, encrypted=self._encrypted)
-        self._client = _Client(self._transport)
-        self._stream = JetStreamContext(self._client, timeout=_FOR_EVER)
+        self._client = _Client(self._transport, self._end)
+        self._stream = JetStreamContext(self._client)
 
     @property
     def open(self) -> bool:
@@ -90,14 +91,18 @@ class Link:
             closed_cb=self._closed,
         )
 
-    async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+    async def publish(
+        self, subject: str, body: bytes, headers: dict[str, str], seconds: float
+    ) -> bool:
         """Send, and wait until a stream has stored it; whether it had it before.
 
         Raises nats.errors.Error for a refusal, and LinkLost.
         """
         self._transport.renew()
         self._used = asyncio.get_running_loop().time()
-        request = asyncio.ensure_future(self._stream.publish(subject, body, headers=headers))
+        # The client may overhear that it is cancelled: so it has the deadline, too.
+        request = asyncio.ensure_future(self._stream.publish(subject, body, seconds, None, headers))
+        request.add_done_callback(_hear)
         try:
             either: set[asyncio.Future[Any]] = {request, self._lost}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -110,9 +115,11 @@ class Link:
     async def close(self) -> None:
         """Hang up."""
         self._end()
-        if self._begun:
-            await self._client.close()
+        # First: the client would wait until a server that reads no more has read the rest.
         self._transport.close()
+        if self._begun:
+            with suppress(OSError, Error):
+                await self._client.close()
 
     async def _note(self, error: Exception) -> None:
         self._said = _words(error)
@@ -125,6 +132,12 @@ class Link:
             self._lost.set_result(None)
 
 
+def _hear(request: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not request.cancelled():
+        request.exception()
+
+
 def _words(error: Exception) -> str:
     return str(error).removeprefix("nats: ")
 
@@ -132,9 +145,17 @@ def _words(error: Exception) -> str:
 class _Client(Client):
     """The client on a transport that is connected already."""
 
-    def __init__(self, transport: _Transport) -> None:
+    def __init__(self, transport: _Transport, ended: Callable[[], None]) -> None:
         super().__init__()
         self._transport = transport
+        self._ended = ended
+
+    async def _read_loop(self) -> None:
+        """Nobody hears an answer once this is over, whatever ended it."""
+        try:
+            await super()._read_loop()
+        finally:
+            self._ended()
 
 
 class _Transport(TcpTransport):

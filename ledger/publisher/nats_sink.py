@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from nats.errors import ConnectionClosedError, Error
@@ -23,6 +24,8 @@ IDLE = 60.0
 
 ID_HEADER = "Nats-Msg-Id"
 """By this a stream drops what it has already (within its ``duplicate_window``)."""
+
+_HUNG_UP = (ConnectionResetError, BrokenPipeError, LinkLost, ConnectionClosedError)
 
 Address = tuple[str, ssl.SSLContext | None]
 
@@ -54,10 +57,13 @@ class NatsSink:
         try:
             async with asyncio.timeout(policy.timeout):
                 link = await self._link(parcel)
-                await link.publish(subject, parcel.body, headers)
+                await link.publish(subject, parcel.body, headers, policy.timeout)
         except (Error, OSError, ValueError, TypeError, KeyError) as error:
             said = link.said if link is not None else None
-            return _failed(error, subject, policy.timeout, said)
+            outcome = _failed(error, subject, policy.timeout, said)
+            if isinstance(error, _HUNG_UP):
+                outcome = replace(outcome, problem=f"{outcome.problem}{_doubt(parcel)}")
+            return outcome
         return Outcome()
 
     async def _link(self, parcel: Parcel) -> Link:
@@ -103,6 +109,14 @@ def message_id(parcel: Parcel) -> str:
     """The same in every attempt of one feed: a subscription's live one, or a replay."""
     feed = parcel.headers.get(REPLAY_HEADER, parcel.to.subscription_id)
     return f"{parcel.event_id}.{feed}"
+
+
+def _doubt(parcel: Parcel) -> str:
+    """Where TLS lets a server hang up before it has said that it wants another certificate."""
+    if urlsplit(parcel.to.url).scheme != "tls":
+        return ""
+    verb = "demand a" if parcel.tls is None else "not accept the"
+    return f"; it may {verb} client certificate"
 
 
 def _server(url: str) -> str:

@@ -8,6 +8,8 @@ import ssl
 
 from ledger.publisher.guard import ReceiverRefused
 
+HUNG_UP = "closed the connection without an answer"
+
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "the receiver demands a client certificate",
     "UNKNOWN_CA": "the receiver does not trust who issued the client certificate",
@@ -32,6 +34,8 @@ def connection_problem(error: BaseException, timeout: float) -> str | None:
             return f"TLS failed: {error.reason}: {error.verify_message}"
         case ssl.SSLError():
             return f"TLS failed: {_alert(error.reason or type(error).__name__)}"
+        case ConnectionResetError(errno=None):
+            return HUNG_UP
         case OSError():
             return f"cannot be reached: {_reason(error)}"
         case _:
