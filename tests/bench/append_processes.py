@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
@@ -28,9 +29,11 @@ def _compare(bench: Bench, partitions: int, processes: int, callers: int) -> lis
     with bench.ledger(partitions=partitions) as ledger, ExitStack() as held:
         inserts = PgBench(owner_url(ledger), bench.directory)
         site_ids = create_sites(ledger, 4 if bench.smoke else SITES)
+        # Each process has the sites in an order of its own, as requests of a site come to any of
+        # several servers: in the same order all would want the same site at the same time.
         single, *several = [
-            held.enter_context(updating(ledger, site_ids, bench.directory))
-            for _ in range(processes + 1)
+            held.enter_context(updating(ledger, _shuffled(site_ids, number), bench.directory))
+            for number in range(processes + 1)
         ]
         total = processes * callers
         goal = GOAL if partitions == 1 else None
@@ -49,6 +52,12 @@ def _compare(bench: Bench, partitions: int, processes: int, callers: int) -> lis
             rounds=bench.rounds,
             peak=lambda: sum(worker.peak() or 0 for worker in several),
         )
+
+
+def _shuffled(site_ids: Sequence[str], seed: int) -> list[str]:
+    shuffled = list(site_ids)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled
 
 
 def together(workers: Sequence[Worker], callers: int, seconds: float) -> float:

@@ -34,6 +34,7 @@ def _run(bench: Bench, scenario: str, method: str, *, reads: float) -> Iterator[
 
         def loaded(served: Served) -> partial[float]:
             load = held.enter_context(served.load(bench.directory, reads=reads))
+            load.ask({"connections": connections, "once": True})
             return partial(load.rate, order)
 
         mine = held.enter_context(ours(ledger, sites))

@@ -53,18 +53,23 @@ class Target:
         self._bodies = bodies
         self._reads = reads
 
-    def requests(self, connection: int, connections: int, sites: int | None) -> Iterator[bytes]:
-        """What one of so many connections sends, for ever, over the first ``sites`` doors.
+    def requests(
+        self, connection: int, connections: int, sites: int | None, *, once: bool
+    ) -> Iterator[bytes]:
+        """What one of so many connections sends over the first ``sites`` doors, for ever.
 
-        Each connection has doors of its own where there are enough of them, in random order.
+        Each connection has doors of its own where there are enough of them. With ``once`` each
+        is asked for one change, and that is all.
         """
         doors = self._doors[:sites]
-        own = doors[connection::connections] or [doors[connection % len(doors)]]
-        chance = random.Random(_SEED + connection)
-        bodies = cycle(self._bodies)
-        while True:
-            path, authorization = chance.choice(own)
-            body = None if chance.random() < self._reads else next(bodies)
+        own = doors[connection::connections]
+        if not own and once:
+            return
+        own = list(own or [doors[connection % len(doors)]])
+        chance, bodies = random.Random(_SEED + connection), cycle(self._bodies)
+        chance.shuffle(own)
+        for path, authorization in own if once else cycle(own):
+            body = None if not once and chance.random() < self._reads else next(bodies)
             yield _request(path, authorization, body)
 
 
@@ -94,8 +99,12 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def go(self) -> None:
-        """Send one request."""
-        self._transport.write(next(self._requests))
+        """Send one request, if there is one."""
+        request = None if self.stopping else next(self._requests, None)
+        if request is not None:
+            self._transport.write(request)
+        elif not self._done.done():
+            self._done.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -112,10 +121,7 @@ class _Connection(asyncio.Protocol):
             return
         self._received = self._received[end:]
         self.answered += 1
-        if not self.stopping:
-            self.go()
-        elif not self._done.done():
-            self._done.set_result(None)
+        self.go()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._fail(RuntimeError("the server hung up"))
@@ -130,14 +136,19 @@ class _Connection(asyncio.Protocol):
 
 
 async def _run(
-    target: Target, connections: int, seconds: float, sites: int | None = None
+    target: Target,
+    connections: int,
+    seconds: float | None = None,
+    sites: int | None = None,
+    *,
+    once: bool = False,
 ) -> dict[str, float]:
-    """Every connection sends for so long; what began is answered and counted."""
+    """Every connection sends for so long, or ``once``; what began is answered and counted."""
     loop = asyncio.get_running_loop()
     opened: list[_Connection] = []
     done = [loop.create_future() for _ in range(connections)]
     for number, each in enumerate(done):
-        requests = target.requests(number, connections, sites)
+        requests = target.requests(number, connections, sites, once=once)
         _, connection = await loop.create_connection(
             partial(_Connection, requests, each), HOST, target.port
         )

@@ -24,6 +24,8 @@ def run(bench: Bench) -> Iterator[Comparison]:
         ours(ledger, max(sizes)) as served,
         served.load(bench.directory, reads=READS) as load,
     ):
+        # The first change of an app on a site costs more, and comes once.
+        load.ask({"connections": connections, "once": True})
         order = {"connections": connections, "seconds": bench.seconds}
         runs = [
             Baseline(_case(size), partial(load.rate, order | {"sites": size})) for size in sizes

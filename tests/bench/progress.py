@@ -23,10 +23,3 @@ def note(sentence: str) -> None:
     clear = _CLEAR if sys.stderr.isatty() else ""
     sys.stderr.write(f"{clear}{sentence}\n")
     sys.stderr.flush()
-
-
-def done() -> None:
-    """Leave the line free for what is printed next."""
-    if sys.stderr.isatty():
-        sys.stderr.write(_CLEAR)
-        sys.stderr.flush()
