@@ -34,6 +34,7 @@ from ledger.errors import ConfigError, InvalidInput
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.publisher import http_sink
 from ledger.publisher.journal import list_attempts
+from ledger.publisher.metrics import exposition
 from ledger.publisher.policy import Policy
 from ledger.publisher.sink import Outcome
 from ledger.publisher.trial import send_test
@@ -277,6 +278,21 @@ async def test_a_certificate_that_the_receiver_refuses_is_told(
     assert "client certificate" in (wrong.problem or "")
     assert not none.received
     assert not receiver.seen
+
+
+def test_prometheus_can_tell_when_a_certificate_ends(authority: Authority, world: World) -> None:
+    """In time for an alarm; nothing is said of subscriptions without one, or deleted ones."""
+    directory, given = world.ledger.directory, checked(authority.issue("shop"))
+    kept, gone = (
+        directory.subscribe(world.app.app_id, "https://h/", client_certificate=given)
+        for _ in range(2)
+    )
+    directory.delete_subscription(gone.subscription_id)
+    said = exposition(world.ledger.database).decode()
+    name = "ledger_client_certificate_expiry_timestamp_seconds{subscription="
+    [line] = [line for line in said.splitlines() if line.startswith(name)]
+    assert line.startswith(f'{name}"{kept.subscription_id}"')
+    assert float(line.split()[-1]) == given.expires_at.timestamp()
 
 
 async def test_an_expired_certificate_is_not_shown(authority: Authority) -> None:

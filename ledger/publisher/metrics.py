@@ -46,6 +46,12 @@ _FAMILIES: tuple[tuple[str, str, Callable[[FeedStatus], float]], ...] = (
 )
 
 
+_CERTIFICATES = """
+SELECT subscription_id, expires_at FROM subscription_certificates
+JOIN subscriptions USING (subscription_id) WHERE deleted_at IS NULL ORDER BY subscription_id
+"""
+
+
 def _is(said: str | None) -> int:
     return int(said is not None)
 
@@ -54,6 +60,7 @@ def exposition(database: Database) -> bytes:
     """The text that a scraper gets. Blocking; raises DatabaseUnavailable."""
     whole = CollectorRegistry()
     whole.register(_Feeds(publisher_status(database)))
+    whole.register(_Certificates(database))
     return generate_latest(_PROCESS) + generate_latest(whole)
 
 
@@ -75,6 +82,25 @@ class _Feeds(Collector):
         for publisher in self._status.publishers:
             leases.add_metric([publisher.place], publisher.feeds)
         yield leases
+
+
+class _Certificates(Collector):
+    """When client certificates end, so that an alarm can ring before receivers refuse them."""
+
+    def __init__(self, database: Database) -> None:
+        with database.connection() as connection:
+            self._rows = connection.execute(_CERTIFICATES).fetchall()
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample a subscription that has one."""
+        family = GaugeMetricFamily(
+            "ledger_client_certificate_expiry_timestamp_seconds",
+            "When the subscription's client certificate expires.",
+            labels=("subscription",),
+        )
+        for row in self._rows:
+            family.add_metric([str(row["subscription_id"])], row["expires_at"].timestamp())
+        yield family
 
 
 def _labels(feed: FeedStatus) -> list[str]:
