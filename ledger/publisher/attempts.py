@@ -15,7 +15,7 @@ from ledger.publisher.journal import Attempt
 from ledger.publisher.letters import Letter
 from ledger.publisher.metrics import ATTEMPTS, LATENCY
 from ledger.publisher.policy import Policy
-from ledger.publisher.sink import REPLAY_HEADER, Outcome
+from ledger.publisher.sink import REPLAY_HEADER, Outcome, Parcel
 from ledger.publisher.spans import Span
 
 log = structlog.get_logger(__name__)
@@ -164,35 +164,49 @@ class Attempts:
 
     async def _whenever_possible(self, span: Span, letter: Letter) -> Outcome:
         """Trouble of our own is waited out and never counted as the receiver's."""
+        marks = {REPLAY_HEADER: str(span.feed_id)} if span.replay else {}
         while True:
             await self._slots.pace()
             if self._closed:
                 raise asyncio.CancelledError
-            if not self._holds_for(self._policy.timeout):
-                # It could outlive the lease, and another process send beside it.
-                await asyncio.sleep(LEASE_PAUSE)
-                continue
-            await self._slots.begin()
-            received = False
             try:
-                outcome = await self._counted(span, letter)
-                received = outcome.received
-                return outcome
+                parcel = await self._courier.sign(span, letter, marks)
+                outcome = await self._in_turn(span, letter, parcel)
             except LedgerError as error:
                 log.warning(
                     "publisher waits", subscription=str(span.subscription_id), problem=str(error)
                 )
-            finally:
-                self._slots.end(received=received)
-            await asyncio.sleep(RECOVERY_PAUSE)
+                await asyncio.sleep(RECOVERY_PAUSE)
+                continue
+            if outcome is not None:
+                return outcome
+            await asyncio.sleep(LEASE_PAUSE)
 
-    async def _counted(self, span: Span, letter: Letter) -> Outcome:
+    async def _in_turn(self, span: Span, letter: Letter, parcel: Parcel) -> Outcome | None:
+        """Send it when there is room; None, unsent, where it could outlive the lease.
+
+        Judged last, with nothing to wait for before it is sent: another process could send
+        beside it.
+        """
+        await self._slots.begin()
+        received = False
+        try:
+            if self._closed:
+                raise asyncio.CancelledError
+            if not self._holds_for(self._policy.timeout):
+                return None
+            outcome = await self._counted(span, letter, parcel)
+            received = outcome.received
+            return outcome
+        finally:
+            self._slots.end(received=received)
+
+    async def _counted(self, span: Span, letter: Letter, parcel: Parcel) -> Outcome:
         self._in_flight += 1
         self._none_in_flight.clear()
         try:
-            marks = {REPLAY_HEADER: str(span.feed_id)} if span.replay else {}
             at = datetime.now(UTC)
-            outcome = await self._courier.attempt(span, letter, self._policy, marks)
+            outcome = await self._courier.send(parcel, self._policy)
             self._note(span, letter, at, outcome)
             return outcome
         finally:

@@ -17,6 +17,7 @@ from ledger.publisher.http_sink import HttpSink
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.sign import KeyRack
+from ledger.publisher.signers import Signers
 from ledger.publisher.sink import Destination, Outcome, Parcel, Sink
 
 _NO_MARKS: Mapping[str, str] = {}
@@ -37,6 +38,7 @@ class Courier:
         self._guard = Guard(allowed_networks)
         self._blocking = blocking
         self._sinks: dict[str, Sink] = {}
+        self._signers = Signers()
 
     async def __aenter__(self) -> Self:
         web = HttpSink(self._guard)
@@ -49,6 +51,7 @@ class Courier:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._signers.close()
         for sink in set(self._sinks.values()):
             await sink.close()
 
@@ -74,13 +77,25 @@ class Courier:
         ``marks`` are headers that say what is special about it. Raises LedgerError for trouble
         of our own, such as no database to fetch the key from.
         """
+        return await self.send(await self.sign(to, letter, marks), policy)
+
+    async def sign(
+        self, to: Destination, letter: Letter, marks: Mapping[str, str] = _NO_MARKS
+    ) -> Parcel:
+        """Sign the letter, as the first part of an attempt; ``send`` should follow soon.
+
+        Raises LedgerError for trouble of our own.
+        """
         key = self._keys.remembered(to.app_id)
         if key is None:
             key = await self._blocking.run(self._keys.fetch, to.app_id)
-        body = key.sign(letter.data, letter.skipped, letter.event_id).encode("ascii")
-        headers = {**_HEADERS, **key.webhook_headers(letter.event_id, body), **marks}
+        signed = await key.sign_beside(letter.data, letter.skipped, letter.event_id, self._signers)
+        headers = {**_HEADERS, **signed.headers, **marks}
+        return Parcel(to, letter.site_id, letter.event_id, headers, signed.body)
+
+    async def send(self, parcel: Parcel, policy: Policy) -> Outcome:
+        """The second part of an attempt. What the receiver does never raises."""
         began = time.monotonic()
-        parcel = Parcel(to, letter.site_id, letter.event_id, headers, body)
         outcome = await self._send(parcel, policy)
         return replace(outcome, seconds=time.monotonic() - began)
 

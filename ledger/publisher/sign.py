@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
 from uuid import UUID
 
-import jwt
 from cachetools import LRUCache, TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -19,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ledger.errors import ConfigError
 from ledger.publisher.certificates import Certificates
+from ledger.publisher.signer import Pair
+from ledger.publisher.signers import Signers
 
 LIFETIME = 60 * 60
 """Seconds from ``iat`` to ``exp``. Later attempts are signed anew, so it need not outlive them."""
@@ -52,21 +56,38 @@ class Keys(Certificates, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Signed:
+Place = tuple[str, str, int]
+"""A key, an event, and how many versions before it are skipped."""
+
+
+@dataclass(slots=True)
+class Signed:
+    """A token of some ``data``, and the headers that went with it in the second ``stamped``."""
+
     data: str
     token: str
     issued: int
+    stamped: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+        return self.token.encode("ascii")
 
 
 class Tokens:
-    """Tokens signed lately, so that an event is signed once for all that its app subscribed to."""
+    """Tokens signed lately, so that an event is signed once for all that its app subscribed to.
+
+    ``coming`` are those that another process signs just now; it belongs to one event loop.
+    """
 
     def __init__(self, size: int = REMEMBERED_TOKENS) -> None:
+        self.coming: dict[tuple[Place, str], asyncio.Future[None]] = {}
         self._lock = Lock()
-        self._signed: LRUCache[tuple[str, str, int], _Signed] = LRUCache(size)
+        self._signed: LRUCache[Place, Signed] = LRUCache(size)
 
-    def find(self, place: tuple[str, str, int], data: str, now: int) -> str | None:
+    def find(self, place: Place, data: str, now: int) -> Signed | None:
         """The token for the same data, unless its end draws near or it is of the future.
 
         Receivers refuse a token of the future: a clock that was set back must not leave any.
@@ -75,25 +96,24 @@ class Tokens:
             found = self._signed.get(place)
         if found is None or found.data != data:
             return None
-        return found.token if 0 <= now - found.issued < LIFETIME - SPARE else None
+        return found if 0 <= now - found.issued < LIFETIME - SPARE else None
 
-    def keep(self, place: tuple[str, str, int], data: str, token: str, now: int) -> None:
-        """Remember a token signed at ``now``."""
+    def keep(self, place: Place, signed: Signed) -> None:
+        """Remember a token."""
         with self._lock:
-            self._signed[place] = _Signed(data, token, now)
+            self._signed[place] = signed
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A parsed private key. Given as PEM, PyJWT would parse it for every token: 100 times slower.
+    """A parsed private key. Parsed for every token, signing would take 100 times as long.
 
-    ``ed25519`` signs the Standard Webhooks headers over the same bytes. It follows from the
-    RSA key, so that rotating one rotates both, and there is no second secret to keep.
+    The pair's Ed25519 key signs the Standard Webhooks headers over the same bytes. It follows
+    from the RSA key, so that rotating one rotates both, and there is no second secret to keep.
     """
 
     kid: str
-    private_key: RSAPrivateKey
-    ed25519: Ed25519PrivateKey
+    pair: Pair
     tokens: Tokens
 
     def sign(self, data: str, skipped: int = 0, event_id: str = "") -> str:
@@ -105,28 +125,66 @@ class SigningKey:
         """
         now, place = int(time.time()), (self.kid, event_id, skipped)
         if (known := self.tokens.find(place, data, now)) is not None:
+            return known.token
+        content = self._content(data, skipped, now)
+        return self._keep(place, data, now, content, self.pair.sign(b"", content)).token
+
+    async def sign_beside(self, data: str, skipped: int, event_id: str, signers: Signers) -> Signed:
+        """The token of ``sign`` with the headers of this second, by ``signers`` where it pays."""
+        now, place = int(time.time()), (self.kid, event_id, skipped)
+        while (coming := self.tokens.coming.get((place, data))) is not None:
+            await asyncio.wait([coming])
+        if (known := self.tokens.find(place, data, now)) is not None:
+            if known.stamped != now:
+                known.stamped, known.headers = now, self.webhook_headers(event_id, known.body)
             return known
-        claims: dict[str, object] = {"data": data, "iat": now, "exp": now + LIFETIME}
-        if skipped:
-            claims[SKIPPED_CLAIM] = skipped
-        token = jwt.encode(
-            claims,
-            self.private_key,
-            algorithm="RS256",
-            headers={"kid": self.kid, "typ": None},
-        )
-        self.tokens.keep(place, data, token, now)
-        return token
+        content = self._content(data, skipped, now)
+        done = asyncio.get_running_loop().create_future()
+        self.tokens.coming[place, data] = done
+        try:
+            signatures = await signers.sign(self.pair, _opening(event_id, now), content)
+        finally:
+            del self.tokens.coming[place, data]
+            done.set_result(None)
+        signed = self._keep(place, data, now, content, signatures)
+        signed.stamped, signed.headers = now, _headers(event_id, now, signatures[1])
+        return signed
 
     def webhook_headers(self, event_id: str, body: bytes) -> dict[str, str]:
         """The headers of Standard Webhooks 1.0, signed now: ``v1a`` is Ed25519 in base64."""
-        timestamp = str(int(time.time()))
-        signature = self.ed25519.sign(f"{event_id}.{timestamp}.".encode() + body)
-        return {
-            "webhook-id": event_id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": f"v1a,{base64.b64encode(signature).decode()}",
-        }
+        now = int(time.time())
+        return _headers(event_id, now, self.pair.stamp(_opening(event_id, now), body))
+
+    def _content(self, data: str, skipped: int, now: int) -> bytes:
+        """The token but for its signature (RFC 7515, 3.1)."""
+        claims: dict[str, object] = {"data": data, "iat": now, "exp": now + LIFETIME}
+        if skipped:
+            claims[SKIPPED_CLAIM] = skipped
+        return _encoded({"alg": "RS256", "kid": self.kid}) + b"." + _encoded(claims)
+
+    def _keep(
+        self, place: Place, data: str, now: int, content: bytes, signatures: tuple[bytes, bytes]
+    ) -> Signed:
+        signed = Signed(data, f"{content.decode()}.{signatures[0].decode()}", now)
+        self.tokens.keep(place, signed)
+        return signed
+
+
+def _encoded(value: Mapping[str, object]) -> bytes:
+    text = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return base64.urlsafe_b64encode(text).rstrip(b"=")
+
+
+def _opening(event_id: str, now: int) -> bytes:
+    return f"{event_id}.{now}.".encode()
+
+
+def _headers(event_id: str, now: int, signature: bytes) -> dict[str, str]:
+    return {
+        "webhook-id": event_id,
+        "webhook-timestamp": str(now),
+        "webhook-signature": f"v1a,{signature.decode()}",
+    }
 
 
 def ed25519_key(private_key_pem: bytes) -> Ed25519PrivateKey:
@@ -147,7 +205,7 @@ class KeyRack:
     def __init__(self, keys: Keys) -> None:
         self.source = keys
         self._tokens = Tokens()
-        self._lock = Lock()
+        self._lock, self._fetching = Lock(), Lock()
         self._parsed: TTLCache[UUID, SigningKey] = TTLCache(10_000, KEY_MEMORY)
 
     def remembered(self, app_id: UUID) -> SigningKey | None:
@@ -156,13 +214,24 @@ class KeyRack:
             return self._parsed.get(app_id)
 
     def fetch(self, app_id: UUID) -> SigningKey:
-        """The key from the directory, parsed. Raises NotFound and what the directory raises."""
+        """The key from the directory, parsed. Raises NotFound and what the directory raises.
+
+        One at a time: of many who miss the same key, only the first goes to get it.
+        """
+        with self._fetching:
+            return self.remembered(app_id) or self._parse(app_id)
+
+    def _parse(self, app_id: UUID) -> SigningKey:
         key = self.source.signing_key(app_id)
-        private_key = load_pem_private_key(key.private_key_pem, password=None)
+        # The directory has it from a store that proves it unaltered: its primes need no proof,
+        # which takes 80 ms.
+        private_key = load_pem_private_key(
+            key.private_key_pem, password=None, unsafe_skip_rsa_key_validation=True
+        )
         if not isinstance(private_key, RSAPrivateKey):
             raise ConfigError(f"The signing key {key.kid} is not an RSA key.")
-        pair = ed25519_key(key.private_key_pem)
-        parsed = SigningKey(key.kid, private_key, pair, self._tokens)
+        pair = Pair(private_key, ed25519_key(key.private_key_pem))
+        parsed = SigningKey(key.kid, pair, self._tokens)
         with self._lock:
             self._parsed[app_id] = parsed
         return parsed
