@@ -12,6 +12,7 @@ from tests.bench import (
     http_routes,
     mixed,
     obstacles,
+    publisher,
     rebuild,
     starting,
 )
@@ -44,6 +45,7 @@ SCENARIOS: dict[str, Scenario] = {
     "http_get": http_routes.run_get,
     "http_patch": http_routes.run_patch,
     "mixed": mixed.run,
+    "publisher": publisher.run,
     "start": starting.run,
     "heads": obstacles.run_heads,
     "slow_fsync": obstacles.run_slow_fsync,
