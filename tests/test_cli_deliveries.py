@@ -6,11 +6,9 @@ import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from authority import Authority
 from command_line import CommandLine
 
 from ledger.embedded import EmbeddedServer
@@ -130,42 +128,3 @@ def test_misuse_is_told(cli: CommandLine, app: str) -> None:
         "subscription", "policy", subscribe(cli, app), "sometimes"
     )
     assert cli.run("subscription", "replay", unknown, "--from-position", "x").returncode == 2
-
-
-def test_a_client_certificate_is_given_shown_and_taken_away(
-    cli: CommandLine, app: str, tmp_path: Path
-) -> None:
-    """Subject, fingerprint and end are shown, the key never; each mistake is named by its option."""
-    authority = Authority(tmp_path)
-    certificate, key = authority.issue("shop").files(tmp_path, "shop")
-    other, _ = authority.issue("other").files(tmp_path, "other")
-    ours = ("--client-certificate", certificate, "--client-key", key)
-    made = cli.json("subscription", "create", app, "--url", "https://h.example/", *ours)
-    wanted = made["subscription_id"]
-    shown = cli.json("subscription", "show", wanted)
-    assert shown["certificate_subject"] == "CN=shop"
-    assert len(shown["certificate_fingerprint"]) == 64
-    assert shown["certificate_expires_at"].endswith("Z")
-    assert "PRIVATE KEY" not in str(shown)
-    assert "CN=shop" in cli.words("subscription", "show", wanted)
-    for arguments, problem in (
-        (("--client-certificate", certificate), "--client-key: is needed with"),
-        (("--client-key", key), "--client-certificate: is needed with"),
-        (
-            ("--client-certificate", other, "--client-key", key),
-            "--client-key: expected the private",
-        ),
-        (
-            ("--client-certificate", tmp_path, "--client-key", key),
-            "--client-certificate: cannot read",
-        ),
-        (("--url", "http://127.0.0.1:1/"), "url: expected https:// or tls://"),
-    ):
-        assert cli.refusal("subscription", "update", wanted, *arguments).startswith(problem)
-    assert cli.json("subscription", "show", wanted) == shown
-    moved = cli.json(
-        "subscription", "update", wanted, "--no-client-certificate", "--url", "http://127.0.0.1:1/"
-    )
-    assert moved["url"] == "http://127.0.0.1:1/"
-    assert moved["certificate_fingerprint"] is None
-    assert cli.json("subscription", "show", wanted)["certificate_subject"] is None

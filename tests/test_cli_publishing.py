@@ -1,4 +1,4 @@
-"""``publish`` as a process of its own: how it ends, what it tells, and its metrics."""
+"""``publish``: how it ends, what it tells, and its metrics."""
 
 from __future__ import annotations
 
@@ -6,48 +6,37 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from command_line import PATIENCE, CommandLine
-from publishing import SCOPES
+from publishing import World, flip
 from receivers import Arrival, Receiver
 
-from ledger.embedded import EmbeddedServer
+from ledger.assembly import Ledger
+from ledger.config import load_config
+from ledger.errors import ConfigError, DatabaseUnavailable
+from ledger.publisher.journal import list_attempts
+from ledger.publisher.status import publisher_status
+from ledger.serving import PublishingService
 
-MANAGE = SCOPES[0]
-
-
-@pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    data_dir = tmp_path_factory.mktemp("cli") / "data"
-    with EmbeddedServer.open(data_dir):
-        yield CommandLine(
-            data_dir, {"LEDGER_ALLOWED_NETWORKS": "127.0.0.0/8", "LEDGER_LOG_FORMAT": "json"}
-        )
+SECRET_KEY = "the key of the tests of publish 0123456789"
 
 
-async def call(function: Any, *arguments: object) -> Any:
-    """A command beside the receivers of this loop."""
-    return await asyncio.to_thread(function, *arguments)
+@pytest.fixture
+def database_url(fresh_database: Callable[[], Any]) -> str:
+    url: str = fresh_database().server_url
+    return url
 
 
-async def subscribed(cli: CommandLine, url: str) -> tuple[str, str]:
-    """A site and a subscription to it."""
-    site = (await call(cli.json, "site", "create"))["site_id"]
-    app = await call(cli.json, "app", "create", "--name", "A", "--scope", MANAGE)
-    await call(cli.json, "app", "install", app["app_id"], site)
-    made = await call(cli.json, "subscription", "create", app["app_id"], "--url", url)
-    return site, made["subscription_id"]
-
-
-async def test_sigterm_waits_for_the_answer_and_leaves_nothing_behind(cli: CommandLine) -> None:
+async def test_sigterm_waits_for_the_answer_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The request in flight is answered after the signal, and counts; its lease is free at once.
 
-    The log has a line a batch, each an object, and no URL.
+    Until then ``/metrics`` answers. The log has a line a batch, each an object, and no URL.
     """
     asked, answered = asyncio.Event(), asyncio.Event()
 
@@ -56,25 +45,34 @@ async def test_sigterm_waits_for_the_answer_and_leaves_nothing_behind(cli: Comma
         await answered.wait()
         return 200
 
-    async with Receiver(slowly) as receiver:
-        site, subscription = await subscribed(cli, f"{receiver.url}?token=secret")
-        with cli.started("publish") as process:
-            await call(
-                cli.words, "settings", "update", "--site", site, "--set", "createInvoice=true"
-            )
-            async with asyncio.timeout(PATIENCE):
-                await asked.wait()
-            process.send_signal(signal.SIGTERM)
-            ending = asyncio.create_task(call(process.communicate, None, PATIENCE))
-            answered.set()
-            _, errors = await ending
-        assert process.returncode == 0, errors
-        status = await call(cli.json, "publisher", "status")
-        attempts = await call(cli.json, "deliveries", subscription)
+    settings = {"LEDGER_ALLOWED_NETWORKS": "127.0.0.0/8", "LEDGER_LOG_FORMAT": "json"}
+    cli = CommandLine(tmp_path / "data", settings)
+    with Ledger.open(data_dir=cli.data_dir) as ledger:
+        world = World.on(ledger)
+        async with Receiver(slowly) as receiver:
+            subscription_id = ledger.directory.subscribe(
+                world.app.app_id, f"{receiver.url}?token=secret"
+            ).subscription_id
+            flip(world.site())
+            with cli.started("publish", "--metrics-port", 0) as process:
+                async with asyncio.timeout(PATIENCE):
+                    await asked.wait()
+                assert process.stdout is not None
+                page = (await asyncio.to_thread(process.stdout.readline)).split()[-1]
+                async with httpx.AsyncClient() as client:
+                    assert "ledger_publisher_feeds" in (await client.get(page)).text
+                process.send_signal(signal.SIGTERM)
+                ending = asyncio.to_thread(process.communicate, None, PATIENCE)
+                ended = asyncio.create_task(ending)
+                answered.set()
+                _, errors = await ended
+        status = publisher_status(ledger.database)
+        attempts = list_attempts(ledger.database, subscription_id, 10)
+    assert process.returncode == 0, errors
     assert len(receiver.arrivals) == 1
-    assert [one["error"] for one in attempts] == [None]
-    assert not status["publishers"]
-    assert [feed["lag"] for feed in status["feeds"]] == [0]
+    assert [one.error for one in attempts] == [None]
+    assert not status.publishers
+    assert [feed.lag for feed in status.feeds] == [0]
     lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     [batch] = [line for line in lines if line["event"] == "publisher batch"]
     assert (batch["received"], batch["refused"], batch["failed"]) == (1, 0, 0)
@@ -82,39 +80,66 @@ async def test_sigterm_waits_for_the_answer_and_leaves_nothing_behind(cli: Comma
     assert "Traceback" not in errors
 
 
-async def scraped(cli: CommandLine, *options: str, **headers: str) -> httpx.Response:
-    """What ``publish`` answers at the address that it prints."""
-    with cli.started("publish", *options) as process:
-        assert process.stdout is not None
-        line = await call(process.stdout.readline)
-        assert line.startswith("Metrics on http://127.0.0.1:"), await call(process.communicate)
-        async with httpx.AsyncClient() as client:
-            return await client.get(line.split()[-1], headers=headers)
+@asynccontextmanager
+async def publishing(database_url: str, **options: Any) -> AsyncIterator[str]:
+    """What ``publish`` does with these options; the address of its metrics."""
+    config = load_config(database_url=database_url, secret_key=SECRET_KEY, **options)
+    with Ledger.open(config) as ledger:
+        service, stop = PublishingService(ledger, grace=0.0), asyncio.Event()
+        running = asyncio.create_task(service.run(stop))
+        try:
+            assert service.metrics_address is not None
+            yield service.metrics_address
+        finally:
+            stop.set()
+            await running
+            service.close()
 
 
-async def test_publish_serves_metrics_where_it_is_told_to(cli: CommandLine) -> None:
-    """On this machine, with the token where there is one."""
-    answer = await scraped(cli, "--metrics-port", "0")
-    assert answer.status_code == 200
-    assert "ledger_delivery_attempts_total" in answer.text
-    having = cli.having(LEDGER_METRICS_PORT="0", LEDGER_METRICS_TOKEN="prometheus")
-    assert (await scraped(having)).status_code == 401
-    assert (await scraped(having, Authorization="Bearer prometheus")).status_code == 200
+async def test_metrics_ask_for_the_token_where_there_is_one(database_url: str) -> None:
+    """As ``serve`` does; nothing else is to be had there."""
+    async with (
+        publishing(database_url, metrics_port=0, metrics_token="prometheus") as page,
+        httpx.AsyncClient() as client,
+    ):
+        assert (await client.get(page)).status_code == 401
+        answer = await client.get(page, headers={"Authorization": "Bearer prometheus"})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert "ledger_delivery_attempts_total" in answer.text
+        assert (await client.get(page.removesuffix("metrics"))).status_code == 404
 
 
-def test_metrics_for_others_need_a_token(cli: CommandLine) -> None:
+async def test_metrics_say_that_the_database_is_away(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence and 503, for a scraper to note; the page itself goes on."""
+    async with publishing(database_url, metrics_port=0) as page, httpx.AsyncClient() as client:
+        assert (await client.get(page)).status_code == 200
+
+        def away(_: object) -> bytes:
+            raise DatabaseUnavailable("The database does not answer.")
+
+        monkeypatch.setattr("ledger.publisher.scrape.exposition", away)
+        assert (await client.get(page)).status_code == 503
+
+
+def test_metrics_for_others_need_a_token(database_url: str) -> None:
     """They tell of every subscription."""
-    everywhere = cli.having(LEDGER_METRICS_HOST="0.0.0.0")
-    refusal = everywhere.refusal("publish", "--metrics-port", 0)
-    assert refusal.endswith(
-        "Metrics on 0.0.0.0 need LEDGER_METRICS_TOKEN: they tell of every subscription."
-    )
+    options = {"metrics_port": 0, "metrics_host": "0.0.0.0", "secret_key": SECRET_KEY}
+    with (
+        Ledger.open(database_url=database_url, **options) as ledger,
+        pytest.raises(ConfigError, match="Metrics on 0.0.0.0 need LEDGER_METRICS_TOKEN"),
+    ):
+        PublishingService(ledger, grace=0.0)
 
 
-def test_a_port_that_is_taken_is_named_by_its_option(cli: CommandLine, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_named_by_its_option(database_url: str) -> None:
     """Not by the one of ``serve``."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert "--metrics-port or LEDGER_METRICS_PORT" in cli.refusal(
-            "publish", "--metrics-port", port
-        )
+        options = {"metrics_port": taken.getsockname()[1], "secret_key": SECRET_KEY}
+        with (
+            Ledger.open(database_url=database_url, **options) as ledger,
+            pytest.raises(ConfigError, match="--metrics-port or LEDGER_METRICS_PORT"),
+        ):
+            PublishingService(ledger, grace=0.0)
