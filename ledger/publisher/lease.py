@@ -98,7 +98,7 @@ class Lease:
         ).fetchone()
         if renewed is None:
             raise LeaseLost("The publisher's lease ran out while it stood still.")
-        connection.execute(_HASTEN, {"farewell": FAREWELL, "lock": PUBLISHER_LOCK})
+        self._hasten(connection)
         self._until = began + self._seconds
 
     def transact(self, work: Callable[[Connection], Result]) -> Result:
@@ -133,7 +133,12 @@ class Lease:
         connection.execute(
             "DELETE FROM publishers WHERE expires_at < clock_timestamp() - interval '1 hour'"
         )
+        # One that was killed and is started again need not wait for its first renewal.
+        self._hasten(connection)
         self._until = began + self._seconds
+
+    def _hasten(self, connection: Connection) -> None:
+        connection.execute(_HASTEN, {"farewell": FAREWELL, "lock": PUBLISHER_LOCK})
 
     def _let_go(self, connection: Connection) -> None:
         connection.execute(
