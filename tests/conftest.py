@@ -82,6 +82,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run on this PostgreSQL server instead of the embedded one: the URL of a role that "
         "may create databases and roles",
     )
+    parser.addoption(
+        "--random-kills",
+        type=int,
+        default=20,
+        help="how often publishers are killed at random moments (tests/faults)",
+    )
 
 
 # A busy machine is slow now and then; a slow example is no fault of the law that it tries.
@@ -89,7 +95,10 @@ hypothesis.settings.register_profile("ledger", deadline=None)
 hypothesis.settings.load_profile("ledger")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "fault(name, guarantees): a row of the matrix in tests/faults/README.md"
+    )
     for name in [name for name in os.environ if name.startswith("LEDGER_")]:
         del os.environ[name]
 

@@ -48,13 +48,17 @@ Answer = Callable[[Arrival], "int | Awaitable[int]"]
 
 
 class Receiver:
-    """An HTTP server on 127.0.0.1. ``answer`` gives the status for each arrival."""
+    """An HTTP server on 127.0.0.1. ``answer`` gives the status for each arrival.
+
+    ``acknowledged_before`` says for each arrival how many were acknowledged when it came.
+    """
 
     def __init__(self, answer: Answer = lambda _: 200) -> None:
         self.answer = answer
         self.reply_headers: dict[str, str] = {}
         self.arrivals: list[Arrival] = []
         self.acknowledged: list[Arrival] = []
+        self.acknowledged_before: list[int] = []
         self._changed = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
@@ -74,6 +78,7 @@ class Receiver:
     async def _receive(self, request: web.Request) -> web.Response:
         arrival = Arrival.of(await request.text(), dict(request.headers))
         self.arrivals.append(arrival)
+        self.acknowledged_before.append(len(self.acknowledged))
         await self._tell()
         status = self.answer(arrival)
         if not isinstance(status, int):

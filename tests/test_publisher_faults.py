@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import structlog
+from faults.delivery import examine, recorded
 from publishing import World, flip
 from receivers import PATIENCE, Arrival, Receiver
 
@@ -73,6 +74,9 @@ async def running(publisher: Publisher) -> AsyncIterator[asyncio.Event]:
         await asyncio.wait_for(work, PATIENCE)
 
 
+@pytest.mark.fault(
+    "kill -9 while the receiver has the event and the publisher not its answer", "G1 G2 G3 G4 G7"
+)
 async def test_killed_between_post_and_cursor_an_event_comes_again_with_its_id(
     world: World,
 ) -> None:
@@ -96,10 +100,10 @@ async def test_killed_between_post_and_cursor_an_event_comes_again_with_its_id(
         flip(site)
         async with running(world.publisher(poll_interval=0.02)):
             await receiver.until(lambda it: it.arrivals[-1].version == 4)
-    ids = {(a.version, a.id, a.data) for a in receiver.arrivals}
-    assert sorted(version for version, _, _ in ids) == [2, 3, 4]
+    examine(receiver, recorded(world))
 
 
+@pytest.mark.fault("kill -9 beside a process that waits", "G1 G2 G3 G7")
 async def test_a_waiting_process_takes_over_from_one_that_was_killed(world: World) -> None:
     """Two processes: one publishes; when it is killed in the middle the other goes on."""
     async with Receiver() as receiver:
@@ -114,7 +118,7 @@ async def test_a_waiting_process_takes_over_from_one_that_was_killed(world: Worl
                     await asyncio.to_thread(flip, site, 4)
                 first.kill()
                 await receiver.until(lambda it: len(_known(it.acknowledged)) == 21)
-    _assert_first_sent_in_order(receiver.arrivals)
+    examine(receiver, recorded(world))
 
 
 async def test_two_share_the_feeds_and_one_gets_all_when_the_other_goes(world: World) -> None:
@@ -145,6 +149,7 @@ async def test_two_share_the_feeds_and_one_gets_all_when_the_other_goes(world: W
     assert len(receiver.arrivals) == 10
 
 
+@pytest.mark.fault("a lease that ran out under its holder", "G2 G3")
 async def test_who_lost_the_lease_writes_nothing(world: World) -> None:
     """The epoch on each feed refuses the one before, and its requests stop."""
     async with Receiver() as receiver:
@@ -173,6 +178,7 @@ async def test_who_lost_the_lease_writes_nothing(world: World) -> None:
     assert [a.version for a in receiver.arrivals] == [2, 2, 3]
 
 
+@pytest.mark.fault("a lease too short for an attempt", "G2")
 async def test_no_request_is_begun_that_could_outlive_the_lease(world: World) -> None:
     """An attempt of ten seconds under a lease of one waits for ever."""
     async with Receiver() as receiver:
@@ -186,6 +192,7 @@ async def test_no_request_is_begun_that_could_outlive_the_lease(world: World) ->
             assert not receiver.arrivals
 
 
+@pytest.mark.fault("SIGSTOP longer than the lease, then SIGCONT", "G1 G2 G3 G7")
 async def test_a_stopped_process_loses_its_feeds_and_comes_back_harmless(world: World) -> None:
     """SIGSTOP longer than the lease: another takes over; SIGCONT: nothing is put back."""
     async with Receiver() as receiver:
@@ -203,7 +210,7 @@ async def test_a_stopped_process_loses_its_feeds_and_comes_back_harmless(world: 
                 for site in sites:
                     await asyncio.to_thread(flip, site, 3)
                 await receiver.until(lambda it: len(_known(it.acknowledged)) == 19)
-    _assert_first_sent_in_order(receiver.arrivals)
+    examine(receiver, recorded(world))
 
 
 async def test_a_second_publisher_goes_on_where_the_first_stopped(world: World) -> None:
@@ -223,6 +230,7 @@ async def test_a_second_publisher_goes_on_where_the_first_stopped(world: World) 
     assert [a.version for a in receiver.arrivals] == [2, 3, 4]
 
 
+@pytest.mark.fault("pg_terminate_backend of every connection, again and again", "G1 G2 G3 G7")
 async def test_nothing_is_lost_while_every_connection_is_terminated_again_and_again(
     world: World, database: Any
 ) -> None:
@@ -236,9 +244,10 @@ async def test_nothing_is_lost_while_every_connection_is_terminated_again_and_ag
                     await asyncio.to_thread(_flip_again, site)
                 _terminate_publishers(database)
             await receiver.until(lambda it: len(_known(it.acknowledged)) == 40)
-    _assert_first_sent_in_order(receiver.arrivals)
+    examine(receiver, recorded(world))
 
 
+@pytest.mark.fault("NOTIFY lost", "G1 G2 G3 G7")
 async def test_a_lost_doorbell_delays_an_event_and_loses_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +263,8 @@ async def test_a_lost_doorbell_delays_an_event_and_loses_none(
         world.subscribe(receiver)
         async with running(world.publisher(poll_interval=0.05)):
             await asyncio.to_thread(flip, site, 3)
-            await receiver.received(3)
+            await receiver.until(lambda it: len(it.acknowledged) == 3)
+    examine(receiver, recorded(world))
 
 
 async def test_the_doorbell_wakes_the_publisher(world: World) -> None:
@@ -359,15 +369,6 @@ def _terminate_publishers(database: Any) -> None:
             "AND application_name IN ('settings-ledger publisher', 'settings-ledger listener', "
             "'settings-ledger pool')"
         )
-
-
-def _assert_first_sent_in_order(arrivals: list[Arrival]) -> None:
-    """A version may come again, but none comes before the one that precedes it."""
-    newest: dict[str, int] = {}
-    for arrival in arrivals:
-        before = newest.get(arrival.entity, 1)
-        assert arrival.version <= before + 1
-        newest[arrival.entity] = max(arrival.version, before)
 
 
 async def test_an_absent_database_is_told_of_once(

@@ -71,6 +71,7 @@ class CrashError(Exception):
     """Nothing more is written."""
 
 
+@pytest.mark.fault("a crash before progress is written, into a NATS stream", "G1 G2 G4")
 @needs_nats_server
 async def test_what_a_crash_sends_again_is_stored_once_and_in_order(
     server: NatsServer, world: World
@@ -94,6 +95,7 @@ async def test_what_a_crash_sends_again_is_stored_once_and_in_order(
         assert versions == [2, 3, 4, 5]
 
 
+@pytest.mark.fault("a NATS server killed and started again", "G1 G2")
 @needs_nats_server
 async def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(
     server: NatsServer, world: World

@@ -9,6 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from faults.clock import stopped_clock, until
+from faults.delivery import examine, recorded
 from publishing import World, flip, site_of
 from receivers import Receiver
 
@@ -65,6 +67,7 @@ def test_retry_after_makes_a_wait_longer_within_bounds(
     assert policy.delay_after(1, asked, lambda: dice) == expected
 
 
+@pytest.mark.fault("429 with Retry-After in seconds, as a date, absurd", "G1 G2 G3 G7")
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
@@ -75,18 +78,27 @@ def test_retry_after_makes_a_wait_longer_within_bounds(
         ("9" * 40, 3600),
     ],
 )
-async def test_a_receiver_may_ask_for_patience(world: World, header: str, seconds: int) -> None:
-    """Retry-After as seconds and as a date; nonsense counts for nothing."""
+async def test_a_receiver_may_ask_for_patience(
+    world: World, monkeypatch: pytest.MonkeyPatch, header: str, seconds: int
+) -> None:
+    """Retry-After as seconds and as a date; nonsense counts for nothing. Then it gets the event."""
     async with Receiver(lambda _: 429) as receiver:
-        receiver.reply_headers = {"Retry-After": header, "Date": "Fri, 01 Jan 2038 00:00:00 GMT"}
+        date = "Fri, 01 Jan 2038 00:00:00 GMT"
+        receiver.reply_headers = {"Retry-After": header, "Date": date, "Connection": "close"}
         site = world.site()
         world.subscribe(receiver)
         flip(site)
-        await world.publish(schedule=(5.0,))
-    (lane,) = world.rows(
-        "SELECT extract(epoch FROM next_attempt_at - now())::float8 AS seconds FROM delivery_lanes"
-    )
-    assert seconds - 5 < lane["seconds"] <= seconds * 1.1
+        with stopped_clock(monkeypatch) as clock:
+            async with world.term(schedule=(5.0,), lease=600.0) as term:
+                await term.sweep()
+                await until(lambda: receiver.arrivals and term.quiet)
+                receiver.answer = lambda _: 200
+                clock.advance(seconds - 0.001)
+                assert term.quiet
+                clock.advance(seconds * 0.1 + 0.002)
+                assert not term.quiet
+                await until(lambda: receiver.acknowledged and term.quiet)
+    examine(receiver, recorded(world))
 
 
 async def test_under_wix_a_failed_event_holds_up_nothing(
@@ -137,6 +149,7 @@ async def test_under_latest_a_site_that_waits_skips_to_its_newest(
     assert {a.version for a in receiver.arrivals} == {2, 10, 11}
 
 
+@pytest.mark.fault("410 Gone", "G1 G2 G3 G7")
 async def test_a_receiver_that_is_gone_pauses_its_subscription(
     world: World, operator: DeliveryOperator
 ) -> None:
@@ -153,7 +166,7 @@ async def test_a_receiver_that_is_gone_pauses_its_subscription(
         receiver.answer = lambda _: 200
         operator.resume(subscription_id)
         await world.publish()
-    assert [a.version for a in receiver.acknowledged] == [2, 3, 4]
+    examine(receiver, recorded(world))
     assert world.rows("SELECT * FROM delivery_lanes") == []
 
 

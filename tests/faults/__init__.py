@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("faults.evidence")
+pytest.register_assert_rewrite("faults.evidence", "faults.delivery")

@@ -1,11 +1,18 @@
-"""A publisher that is killed at a named point: URL, directory, point, and how often it may pass."""
+"""Publishers to be killed: each line read is one publisher, forked from this process.
+
+A line is a JSON object: ``url``, ``data_dir``, and where wanted ``point`` (the named point at
+which it kills itself) with ``passes`` (how often it may pass), ``farewell``, and any option of
+Publisher. Answers are ``born PID`` and ``dead PID STATUS``.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import select
 import signal
-import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +20,7 @@ import aiohttp
 from publishing import LOOPBACK
 
 from ledger.assembly import Ledger
-from ledger.publisher import Publisher, deliver, state, term
+from ledger.publisher import Publisher, lease, state, term
 
 POINTS = (
     "before send",
@@ -22,14 +29,26 @@ POINTS = (
     "in checkpoint",
     "in lane write",
 )
+USUAL = {"allowed_networks": LOOPBACK, "schedule": (0.0,) * 60, "poll_interval": 0.02}
 
 
-def main(database_url: str, data_dir: str, point: str, passes: str) -> None:
+def publish(
+    url: str,
+    data_dir: str,
+    point: str = "",
+    passes: int = 0,
+    farewell: float = lease.FAREWELL,
+    **options: Any,
+) -> None:
     """Publish until the point was reached once more than it may be passed."""
-    arm(point, int(passes))
-    with Ledger.open(database_url=database_url, data_dir=data_dir) as ledger:
+    lease.FAREWELL = farewell
+    if point:
+        arm(point, passes)
+    with Ledger.open(database_url=url, data_dir=data_dir) as ledger:
         publisher = Publisher(
-            ledger.database, ledger.directory, allowed_networks=LOOPBACK, schedule=(0.0,) * 60
+            ledger.database,
+            ledger.directory,
+            **{**USUAL, **options},
         )
         asyncio.run(publisher.run(asyncio.Event()))
 
@@ -45,7 +64,8 @@ def arm(point: str, passes: int) -> None:
 
     match point:
         case "before send":
-            deliver.Courier._post = _before(deliver.Courier._post, reach)  # type: ignore[method-assign]
+            request = aiohttp.ClientSession._request
+            aiohttp.ClientSession._request = _before(request, reach)  # type: ignore[method-assign]
         case "after send before reading":
             start = aiohttp.ClientResponse.start
             aiohttp.ClientResponse.start = _before(start, reach)  # type: ignore[method-assign]
@@ -85,5 +105,57 @@ def _after(function: Callable[..., Any], reach: Callable[[], None]) -> Callable[
     return watched
 
 
+def main() -> None:
+    """Fork a publisher for every line, until there are no more lines; then end them all."""
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(tell)
+    children: set[int] = set()
+    text = b""
+    while True:
+        ready, _, _ = select.select([0, heard], [], [])
+        if heard in ready:
+            os.read(heard, 4096)
+            _bury(children)
+        if 0 in ready:
+            read = os.read(0, 65536)
+            if not read:
+                break
+            *lines, text = (text + read).split(b"\n")
+            for line in lines:
+                pid = os.fork()
+                if pid == 0:
+                    _live(json.loads(line))
+                children.add(pid)
+                _answer("born", pid)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _live(options: dict[str, Any]) -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(2, 1)  # What it says goes beside the answers.
+    try:
+        publish(**options)
+    except BaseException:  # noqa: BLE001 — it must never go on as its parent
+        traceback.print_exc()
+    os._exit(1)
+
+
+def _bury(children: set[int]) -> None:
+    for pid in list(children):
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        if gone:
+            children.discard(pid)
+            _answer("dead", pid, os.waitstatus_to_exitcode(status))
+
+
+def _answer(*words: object) -> None:
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
