@@ -12,8 +12,10 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
+from faults.opening import opened
 from psycopg import conninfo, errors, sql
 
+from ledger import Ledger
 from ledger.embedded import EmbeddedServer
 from ledger.migrate import migrate
 
@@ -184,6 +186,19 @@ def fresh_database(
     yield make
     for database in made:
         postgres.drop(database)
+
+
+@pytest.fixture
+def database(fresh_database: Callable[[], TestDatabase]) -> TestDatabase:
+    """A database with an empty log."""
+    return fresh_database()
+
+
+@pytest.fixture
+def ledger(database: TestDatabase) -> Iterator[Ledger]:
+    """A ledger with an empty log."""
+    with opened(database.server_url) as ledger:
+        yield ledger
 
 
 @pytest.fixture

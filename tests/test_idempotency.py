@@ -20,17 +20,6 @@ KEY = Idempotency("credential", "the key", b"request")
 OTHER_REQUEST = Idempotency("credential", "the key", b"another request")
 
 
-@pytest.fixture
-def database(fresh_database):
-    return fresh_database()
-
-
-@pytest.fixture
-def ledger(database):
-    with opened(database.server_url) as ledger:
-        yield ledger
-
-
 def test_a_repeated_request_changes_nothing_and_is_answered_as_the_first_time(ledger):
     """The second answer is the first one's, whatever was changed in between."""
     site = ledger.create_site().site_id

@@ -31,17 +31,6 @@ TOKEN = {"type": "APP", "ref": str(uuid.uuid4()), "commitment": "0" * 64}
 
 
 @pytest.fixture
-def database(fresh_database):
-    return fresh_database()
-
-
-@pytest.fixture
-def ledger(database):
-    with opened(database.server_url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
 def clock(monkeypatch):
     """The process's own clock, moved by hand."""
 

@@ -38,17 +38,6 @@ NOBODY = "postgresql://ledger@127.0.0.1:1/nobody"
 INVOICE = {"createInvoice": True}
 
 
-@pytest.fixture
-def database(fresh_database):
-    return fresh_database()
-
-
-@pytest.fixture
-def ledger(database):
-    with opened(database.server_url) as ledger:
-        yield ledger
-
-
 def until_queued(ledger, count: int) -> None:
     """Return once so many commands wait behind the batch in flight."""
     writer = writer_of(ledger)

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import psycopg
-import pytest
 
 from faults.evidence import examine, leaf
 from faults.locks import HeldLock, cut, held_lock
@@ -24,17 +23,6 @@ from ledger.canonical import canonical_bytes
 from ledger.database import Database
 from ledger.identity import Via
 from ledger.orders_settings import ORDERS_SETTINGS
-
-
-@pytest.fixture
-def database(fresh_database):
-    return fresh_database()
-
-
-@pytest.fixture
-def ledger(database):
-    with opened(database.server_url) as ledger:
-        yield ledger
 
 
 def append_by_hand(connection, site_id: uuid.UUID, timestamp: str) -> None:
