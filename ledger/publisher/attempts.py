@@ -20,6 +20,8 @@ from ledger.publisher.spans import Span
 
 log = structlog.get_logger(__name__)
 
+_RECEIVED, _REFUSED, _FAILED = map(ATTEMPTS.labels, ("received", "refused", "failed"))
+
 RECOVERY_PAUSE = 1.0
 """Seconds to wait after trouble of our own, such as no database."""
 
@@ -226,8 +228,10 @@ class Attempts:
             )
         )
         LATENCY.observe(outcome.seconds)
-        answered = "failed" if outcome.status is None else "refused"
-        ATTEMPTS.labels("received" if outcome.received else answered).inc()
+        if outcome.received:
+            _RECEIVED.inc()
+        else:
+            (_FAILED if outcome.status is None else _REFUSED).inc()
 
     async def close(self, grace: float) -> None:
         """Start nothing more, and wait up to ``grace`` seconds for what is under way.

@@ -97,7 +97,8 @@ class Courier:
         """The second part of an attempt. What the receiver does never raises."""
         began = time.monotonic()
         outcome = await self._send(parcel, policy)
-        return replace(outcome, seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return Outcome(outcome.problem, outcome.status, outcome.retry_after, seconds)
 
     async def _send(self, parcel: Parcel, policy: Policy) -> Outcome:
         scheme = parcel.to.url.partition(":")[0]

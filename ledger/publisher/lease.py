@@ -112,6 +112,14 @@ class Lease:
         with translated_errors(), connection.pipeline(), connection.transaction():
             return work(connection)
 
+    def ask(self, question: Callable[[Connection], Result]) -> Result:
+        """Run ``question``, whose statements need not be of one transaction, in the session.
+
+        Raises DatabaseUnavailable where the session is gone.
+        """
+        with translated_errors():
+            return question(self._connection)
+
     def release(self) -> None:
         """Let others take over at once."""
         with suppress(DatabaseError), self._connection.transaction():

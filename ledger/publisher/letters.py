@@ -21,9 +21,15 @@ from ledger.eventlog import RecordedEvent, read_after, read_originator
 from ledger.identity import Identity
 from ledger.kinds import KINDS
 from ledger.publisher.envelope import webhook_data
+from ledger.publisher.sharing import Shared
 from ledger.publisher.spans import Span
 
 REMEMBERED_SITES = 20_000
+
+REMEMBERED_READINGS = 16
+
+READING_MEMORY = 2.0
+"""Seconds for which feeds of one app share what one of them read."""
 
 _NEWEST = """
 SELECT max(originator_version) AS version, count(*) AS letters
@@ -79,14 +85,29 @@ class LetterReader:
         self._database = database
         self._created: LRUCache[UUID, datetime] = LRUCache(REMEMBERED_SITES)
         self._lock = Lock()
+        # Not for long: who acted may be erased meanwhile.
+        self._readings: Shared[Reading] = Shared(REMEMBERED_READINGS, READING_MEMORY)
 
     def after(self, span: Span, position: int, until: int, limit: int) -> Reading:
-        """The next ``limit`` events of the partition behind ``position``, up to ``until``."""
-        with self._database.connection() as connection:
-            events = read_after(connection, span.partition, position, limit)
-            reading = self._reading(connection, span, events, until)
+        """The next ``limit`` events of the partition behind ``position``, up to ``until``.
+
+        Feeds of one app that stand at the same place read it once together: which sites the app
+        was installed on when an event was appended does not change any more.
+        """
+        if span.sites is None:
+            place = (span.partition, span.app_id, span.event_type, position, until, limit)
+            reading = self._readings.get(place, lambda: self._after(span, position, until, limit))
+        else:
+            reading = self._after(span, position, until, limit)
+        if not span.beyond:
+            return reading
         lacking = [letter for letter in reading.letters if not span.is_done(letter.position)]
         return replace(reading, letters=lacking)
+
+    def _after(self, span: Span, position: int, until: int, limit: int) -> Reading:
+        with self._database.connection() as connection:
+            events = read_after(connection, span.partition, position, limit)
+            return self._reading(connection, span, events, until)
 
     def of_site(
         self, span: Span, originator_id: UUID, from_version: int, until_position: int, limit: int

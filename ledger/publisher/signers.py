@@ -68,9 +68,8 @@ class Signers:
         self._last_use = asyncio.get_running_loop().time()
         process = min(self._running, key=lambda one: one.waiting)
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await process.sign(pair, opening, content)
-        except (TimeoutError, ConnectionError):
+            return await process.sign(pair, opening, content)
+        except ConnectionError:
             self._give_up(process)
             self._not_before = asyncio.get_running_loop().time() + AGAIN
             return pair.sign(opening, content)
@@ -135,6 +134,8 @@ class _Process(asyncio.SubprocessProtocol):
         self.ended = asyncio.Event()
         self._owed: deque[asyncio.Future[Signatures]] = deque()
         self._received = bytearray()
+        self._unsent = bytearray()
+        self._watch: asyncio.TimerHandle | None = None
         self._slots: LRUCache[int, tuple[int, Pair]] = LRUCache(SLOTS)
         self._transport: asyncio.SubprocessTransport | None = None
 
@@ -162,6 +163,8 @@ class _Process(asyncio.SubprocessProtocol):
         request = REQUEST.pack(CONTENT, self._slot(pair), len(opening), len(content))
         owed: asyncio.Future[Signatures] = asyncio.get_running_loop().create_future()
         self._owed.append(owed)
+        if self._watch is None:
+            self._watch = owed.get_loop().call_later(PATIENCE, self._judge, owed)
         self._write(request + opening + content)
         return await owed
 
@@ -178,11 +181,27 @@ class _Process(asyncio.SubprocessProtocol):
         return slot
 
     def _write(self, data: bytes) -> None:
+        """Send it together with what else is asked for in this turn of the loop."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += data
+
+    def _judge(self, owed: asyncio.Future[Signatures]) -> None:
+        """Give it up if it still owes what it owed when the watch began."""
+        self._watch = None
+        if not owed.done():
+            self._lose()
+        elif self._owed:
+            newest = self._owed[-1]
+            self._watch = newest.get_loop().call_later(PATIENCE, self._judge, newest)
+
+    def _flush(self) -> None:
         pipe = None if self._transport is None else self._transport.get_pipe_transport(0)
         if self.lost or pipe is None:
             self._lose()
         else:
-            cast(asyncio.WriteTransport, pipe).write(data)
+            cast(asyncio.WriteTransport, pipe).write(bytes(self._unsent))
+        self._unsent.clear()
 
     def end(self) -> None:
         """Have it end."""
@@ -223,6 +242,9 @@ class _Process(asyncio.SubprocessProtocol):
 
     def _lose(self) -> None:
         self.lost = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         while self._owed:
             owed = self._owed.popleft()
             if not owed.done():

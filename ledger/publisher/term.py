@@ -103,7 +103,7 @@ class Term:
 
     async def glance(self) -> None:
         """Look at heads only, and wake the feeds behind; ``sweep`` where subscriptions ended."""
-        tide = await self._blocking.run(self._lease.transact, self._look_at_tide)
+        tide = await self._blocking.run(self._lease.ask, self._look_at_tide)
         if self._ended_subscriptions != tide.ended:
             await self.sweep()
             return

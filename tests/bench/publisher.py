@@ -72,6 +72,7 @@ def _throughput(bench: Bench, delivery: Delivery, peer: jobs.Jobs | None) -> Ite
         ours=drain,
         baselines=baselines,
         rounds=bench.rounds,
+        warm_up=not bench.smoke,
     )
     theirs = None if peer is None else peer.wal
     yield from _told("WAL bytes per delivery", wal, theirs, WAL_GOAL, bench.rounds)
@@ -100,6 +101,7 @@ def _latency(bench: Bench, delivery: Delivery, peer: jobs.Jobs | None) -> Iterat
         rounds=bench.rounds,
         unit=" ms",
         smaller_is_better=True,
+        warm_up=not bench.smoke,
     )
     if peer is not None:
         case = f"commit to 200 at {PACE}/s, p99 ms"
@@ -163,6 +165,7 @@ def _one_down(bench: Bench, delivery: Delivery, subscriptions: int) -> Iterator[
         rounds=bench.rounds,
         unit=" ms",
         smaller_is_better=True,
+        warm_up=not bench.smoke,
     )
 
 
