@@ -70,7 +70,7 @@ GUESTS: dict[str, set[str]] = {
     "fastapi": {"web"},
     "fastapi_offline": {"web"},
     "jwt": {"access", "publisher.sign", "quickstart"},
-    "nats": {"publisher.nats_link", "publisher.nats_sink"},
+    "nats": {"publisher.sinks"},
     "orjson": {"canonical"},
     "platformdirs": {"config"},
     "prometheus_client": {"publisher", "web"},

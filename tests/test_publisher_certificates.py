@@ -32,11 +32,11 @@ from ledger.directory import checked_certificate
 from ledger.directory.apps import new_signing_key
 from ledger.errors import ConfigError, InvalidInput
 from ledger.orders_settings import ORDERS_SETTINGS
-from ledger.publisher import http_sink
 from ledger.publisher.journal import list_attempts
 from ledger.publisher.metrics import exposition
 from ledger.publisher.policy import Policy
 from ledger.publisher.sink import Outcome
+from ledger.publisher.sinks import http
 from ledger.publisher.trial import send_test
 
 
@@ -325,8 +325,8 @@ def test_no_problem_repeats_the_url() -> None:
     """Not even what aiohttp says of a connection that ended while it was written to."""
     said = aiohttp.ClientOSError(None, "Can not write request body for https://h/?token=secret")
     said.__cause__ = aiohttp.ClientConnectionResetError("Cannot write to closing transport")
-    cause = http_sink._cause(said)
-    assert http_sink._problem(cause, 1.0) == "closed the connection without an answer"
+    cause = http._cause(said)
+    assert http._problem(cause, 1.0) == "closed the connection without an answer"
 
 
 @needs_nats_server

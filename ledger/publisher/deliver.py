@@ -13,12 +13,12 @@ from uuid import UUID
 from ledger.publisher.blocking import BlockingCalls
 from ledger.publisher.certificates import CertificateRack, Loaded
 from ledger.publisher.guard import NATS, NATS_EXTRA, Guard, Network, nats_is_installed
-from ledger.publisher.http_sink import HttpSink
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
 from ledger.publisher.sign import KeyRack
 from ledger.publisher.signers import Signers
 from ledger.publisher.sink import Destination, Outcome, Parcel, Sink
+from ledger.publisher.sinks.http import HttpSink
 
 _NO_MARKS: Mapping[str, str] = {}
 _HEADERS = {"Content-Type": "text/plain", "User-Agent": "settings-ledger"}
@@ -59,7 +59,7 @@ class Courier:
         """The sink for NATS, made when it is first asked for; None where it is not installed."""
         if scheme not in NATS or not nats_is_installed():
             return None
-        from ledger.publisher.nats_sink import NatsSink
+        from ledger.publisher.sinks.nats import NatsSink
 
         sink = NatsSink(self._guard)
         self._sinks |= dict.fromkeys(NATS, sink)

@@ -13,8 +13,8 @@ import aiohttp
 
 from ledger.publisher.guard import Guard, GuardedResolver
 from ledger.publisher.policy import Policy
-from ledger.publisher.problems import HUNG_UP, connection_problem
 from ledger.publisher.sink import LARGEST_REPLY, Outcome, Parcel
+from ledger.publisher.sinks.problems import HUNG_UP, connection_problem
 
 # Shorter than the idle limits that web servers have by default, so that a kept connection is
 # hardly ever used in the moment in which the receiver closes it.

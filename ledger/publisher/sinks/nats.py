@@ -11,10 +11,10 @@ from nats.errors import ConnectionClosedError, Error
 from nats.js.errors import APIError, NoStreamResponseError
 
 from ledger.publisher.guard import Guard
-from ledger.publisher.nats_link import Link, LinkLost
 from ledger.publisher.policy import Policy
-from ledger.publisher.problems import connection_problem
 from ledger.publisher.sink import REPLAY_HEADER, Outcome, Parcel
+from ledger.publisher.sinks.link import Link, LinkLost
+from ledger.publisher.sinks.problems import connection_problem
 
 PREFIX = "settings"
 """Where a URL has no path."""
