@@ -175,7 +175,8 @@ def resolve_actors(
     """Whom the references name; erased ones are absent."""
     rows = connection.execute(
         "SELECT ref, type, subject_id FROM actors WHERE partition = %s AND ref = ANY(%s::uuid[])",
-        (partition, [UUID(str(ref)) for ref in refs]),
+        (partition, [str(ref) for ref in refs]),
+        binary=True,
     )
     return {row["ref"]: Identity(IdentityType(row["type"]), row["subject_id"]) for row in rows}
 
@@ -186,7 +187,8 @@ def resolve_reasons(
     """The texts that the references name; erased ones are absent."""
     rows = connection.execute(
         "SELECT ref, text FROM reasons WHERE partition = %s AND ref = ANY(%s::uuid[])",
-        (partition, [UUID(str(ref)) for ref in refs]),
+        (partition, [str(ref) for ref in refs]),
+        binary=True,
     )
     return {row["ref"]: row["text"] for row in rows}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from ledger import timestamps, wire
 from ledger.aggregate import SettingsRecord
@@ -33,7 +34,7 @@ class RecordedEvent:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The stored JSON, whole, with keys that this program may not know."""
-        facts: dict[str, Any] = json.loads(self.state)
+        facts: dict[str, Any] = orjson.loads(self.state)
         return facts
 
 
@@ -175,7 +176,8 @@ def read_between(
     topics: Sequence[str] = (),
 ) -> list[RecordedEvent]:
     """Up to ``limit`` events behind ``position`` and not behind ``stop``, of these topics or any."""
-    with connection.cursor(row_factory=class_row(RecordedEvent)) as cursor:
+    # In binary: an event in hexadecimal takes twice the bytes, and longer to read.
+    with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
         cursor.execute(
             """
             SELECT partition, position, originator_id, originator_version, topic, state, leaf_hash

@@ -104,6 +104,10 @@ def test_rebuild_runs(fresh_database: Callable[[], TestDatabase], tmp_path: Path
         "replay, peak MiB",
         "export, events",
         "export, peak MiB",
+        "export parquet, events",
+        "export parquet, peak MiB",
+        "export ocsf, events",
+        "export ocsf, peak MiB",
     ]
     for result in results:
         assert_row(result.facts())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
+
+import orjson
 
 from ledger import timestamps
 from ledger.errors import ConfigError, InvalidInput
@@ -60,15 +61,15 @@ def export(
 
 
 def record(change: Change) -> dict[str, Any]:
-    """All that is known of a change, in the order in which columns are wanted."""
+    """All that is known of a change, in the order in which it is wanted."""
     return {
         "partition": change.partition,
         "position": change.position,
-        "site_id": str(change.site_id),
+        "site_id": change.site_id,
         "kind": change.kind,
         "version": change.version,
         "timestamp": timestamps.stored(change.timestamp),
-        "event_id": str(change.event_id),
+        "event_id": change.event_id,
         "actor": identity_json(change.actor),
         "on_behalf_of": identity_json(change.on_behalf_of),
         "reason": change.reason,
@@ -84,40 +85,28 @@ def record(change: Change) -> dict[str, Any]:
     }
 
 
-def _flat(change: Change) -> dict[str, Any]:
-    """``record`` in plain columns: identities in two each, ``changes`` and ``settings`` as JSON."""
-    columns: dict[str, Any] = {}
-    for name, value in record(change).items():
-        if name in ("actor", "on_behalf_of"):
-            columns |= {f"{name}_{part}": (value or {}).get(part) for part in ("type", "id")}
-        elif name == "via":
-            columns |= value
-        else:
-            columns[name] = _compact(value) if isinstance(value, dict) else value
-    return columns
-
-
-_COLUMNS = [
-    "partition",
-    "position",
-    "site_id",
-    "kind",
-    "version",
-    "timestamp",
-    "event_id",
-    "actor_type",
-    "actor_id",
-    "on_behalf_of_type",
-    "on_behalf_of_id",
-    "reason",
-    "origin",
-    "channel",
-    "credential",
-    "asserted",
-    "request_id",
-    "changes",
-    "settings",
-]
+# ``record`` in plain columns: identities in two each, ``changes`` and ``settings`` as JSON.
+_COLUMNS: dict[str, Callable[[Change], Any]] = {
+    "partition": lambda change: change.partition,
+    "position": lambda change: change.position,
+    "site_id": lambda change: str(change.site_id),
+    "kind": lambda change: change.kind,
+    "version": lambda change: change.version,
+    "timestamp": lambda change: change.timestamp,
+    "event_id": lambda change: str(change.event_id),
+    "actor_type": lambda change: change.actor and str(change.actor.type),
+    "actor_id": lambda change: change.actor and change.actor.id,
+    "on_behalf_of_type": lambda change: change.on_behalf_of and str(change.on_behalf_of.type),
+    "on_behalf_of_id": lambda change: change.on_behalf_of and change.on_behalf_of.id,
+    "reason": lambda change: change.reason,
+    "origin": lambda change: change.origin,
+    "channel": lambda change: change.via.channel,
+    "credential": lambda change: change.via.credential,
+    "asserted": lambda change: change.via.asserted,
+    "request_id": lambda change: change.request_id,
+    "changes": lambda change: orjson.dumps(change.changes).decode(),
+    "settings": lambda change: orjson.dumps(change.settings).decode(),
+}
 
 
 class NdjsonSink:
@@ -151,11 +140,12 @@ class CsvSink:
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
-        self._write_rows([_COLUMNS])
+        self._write_rows([list(_COLUMNS)])
 
     def write(self, changes: Sequence[Change]) -> None:
         """Write a row each."""
-        self._write_rows([[_cell(value) for value in _flat(change).values()] for change in changes])
+        columns = _COLUMNS | {"timestamp": lambda change: timestamps.stored(change.timestamp)}
+        self._write_rows([[_cell(tell(change)) for tell in columns.values()] for change in changes])
 
     def close(self) -> None:
         """Nothing stands at the end."""
@@ -190,11 +180,11 @@ class ParquetSink:
         }
         self._schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
         self._writer = pq.ParquetWriter(out, self._schema)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[list[Any]] = []
 
     def write(self, changes: Sequence[Change]) -> None:
         """Keep them until a row group is full."""
-        self._rows += [_flat(change) | {"timestamp": change.timestamp} for change in changes]
+        self._rows += [[tell(change) for tell in _COLUMNS.values()] for change in changes]
         if len(self._rows) >= self.GROUP:
             self._flush()
 
@@ -205,8 +195,8 @@ class ParquetSink:
         self._writer.close()
 
     def _flush(self) -> None:
-        table = self._pa.Table.from_pylist(self._rows, schema=self._schema)
-        self._writer.write_table(table)
+        columns = dict(zip(_COLUMNS, zip(*self._rows, strict=True), strict=True))
+        self._writer.write_table(self._pa.Table.from_pydict(columns, schema=self._schema))
         self._rows.clear()
 
 
@@ -219,11 +209,7 @@ FORMATS: dict[str, Callable[[BinaryIO], Sink]] = {
 
 
 def _line(value: dict[str, Any]) -> bytes:
-    return _compact(value).encode() + b"\n"
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _cell(value: Any) -> Any:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
-from ledger import eventlog
+from ledger import eventlog, timestamps
 from ledger.errors import InvalidInput
-from ledger.history.changes import Change, name_changes
+from ledger.history.changes import Change, ChangeReader
 from ledger.history.horizon import Horizon
 from ledger.history.moments import Time, check_order, parse_since, parse_until
-from ledger.history.rows import RecordedChange
 from ledger.history.sites import Sites, kinds_of, originators_of, sites_of
 from ledger.settings import SettingsKind
 
-PAGE = 500
+PAGE = 1000
+FEW = 50
+"""Changes that are held at a time."""
 FEW_ORIGINATORS = 50
 ORIGINATOR_PAGE = 50
 """Of so many sites each is read by its own index; more are found in the whole log."""
@@ -117,36 +119,38 @@ class Selection:
     def _batches(
         self, span: Span, events: Iterator[eventlog.RecordedEvent], wanted: set[UUID] | None
     ) -> Iterator[Batch]:
+        reader = ChangeReader(self.horizon.database)
         while page := list(islice(events, PAGE)):
-            rows = [
-                RecordedChange.of(event)
-                for event in page
-                if wanted is None or event.originator_id in wanted
-            ]
-            rows = [row for row in rows if self._matches(row)]
-            with self.horizon.database.connection() as connection:
-                changes = name_changes(connection, rows)
-            yield Batch(span.partition, page[-1].position, changes)
+            found = page if wanted is None else [one for one in page if one.originator_id in wanted]
+            found = list(filter(self._matches, found))
+            reader.learn(span.partition, found)
+            for start in range(0, len(found), FEW):
+                few = found[start : start + FEW]
+                yield Batch(span.partition, few[-1].position, reader.read(few))
+            yield Batch(span.partition, page[-1].position, [])
         yield Batch(span.partition, max(span.last, span.first - 1), [])
 
-    def _matches(self, row: RecordedChange) -> bool:
-        return (
-            (self.since is None or row.recorded_at >= self.since)
-            and (self.until is None or row.recorded_at <= self.until)
-            and (self.kinds is None or row.kind in self.kinds)
-        )
+    def _matches(self, event: eventlog.RecordedEvent) -> bool:
+        if self.kinds is not None and event.facts["kind"] not in self.kinds:
+            return False
+        if self.since is None and self.until is None:
+            return True
+        at = timestamps.parse(event.facts["timestamp"])
+        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
     def _whole(self, span: Span) -> Iterator[eventlog.RecordedEvent]:
-        position = span.first - 1
-        while position < span.last:
-            with self.horizon.database.connection() as connection:
-                page = eventlog.read_between(
-                    connection, span.partition, position, PAGE, stop=span.last
-                )
-            if not page:
-                return
-            yield from page
-            position = page[-1].position
+        """Page by page; the next one is on its way while this one is worked on."""
+        with ThreadPoolExecutor(1, "ledger replay") as ahead:
+            following = ahead.submit(self._page, span, span.first - 1)
+            while page := following.result():
+                following = ahead.submit(self._page, span, page[-1].position)
+                yield from page
+
+    def _page(self, span: Span, position: int) -> list[eventlog.RecordedEvent]:
+        if position >= span.last:
+            return []
+        with self.horizon.database.connection() as connection:
+            return eventlog.read_between(connection, span.partition, position, PAGE, stop=span.last)
 
     def _originator(self, span: Span, key: UUID) -> Iterator[eventlog.RecordedEvent]:
         version = 0

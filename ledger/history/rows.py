@@ -65,7 +65,7 @@ class RecordedChange:
             position=event.position,
             originator_id=event.originator_id,
             version=event.originator_version,
-            site_id=_uuid(facts["site_id"]),
+            site_id=uuid_of(facts["site_id"]),
             kind=facts["kind"],
             recorded_at=timestamps.parse(facts["timestamp"]),
             event_id=UUID(facts["event_id"]),
@@ -123,13 +123,13 @@ def touched(paths: Iterable[str]) -> list[str]:
 
 
 @lru_cache(maxsize=50_000)
-def _uuid(text: str) -> UUID:
+def uuid_of(text: str) -> UUID:
     """The same sites and the same people come again and again."""
     return UUID(text)
 
 
 def _ref(token: dict[str, str]) -> UUID | None:
-    return _uuid(token["ref"]) if "ref" in token else None
+    return uuid_of(token["ref"]) if "ref" in token else None
 
 
 def _json(value: Any) -> str:

@@ -15,11 +15,11 @@ from ledger import Ledger
 _STATUS = Path("/proc/self/status")
 
 
-def main(what: str) -> None:
+def main(what: str, format_name: str = "ndjson") -> None:
     """Print events, seconds and the peak memory in MiB as JSON."""
     with Ledger.open() as ledger:
         began = time.monotonic()
-        events = {"replay": replay, "export": export}[what](ledger)
+        events = replay(ledger) if what == "replay" else export(ledger, format_name)
         took = time.monotonic() - began
     print(json.dumps({"events": events, "seconds": took, "peak": peak_memory()}))
 
@@ -29,10 +29,10 @@ def replay(ledger: Ledger) -> int:
     return sum(1 for _ in ledger.replay())
 
 
-def export(ledger: Ledger) -> int:
-    """Hand out every change as NDJSON; returns how many there were."""
+def export(ledger: Ledger, format_name: str) -> int:
+    """Hand out every change; returns how many there were."""
     with open(os.devnull, "wb") as out:  # noqa: PTH123 — no file of anybody's
-        return ledger.audit.export(out, "ndjson").events
+        return ledger.audit.export(out, format_name).events
 
 
 def peak_memory() -> float:
@@ -48,4 +48,4 @@ def peak_memory() -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
