@@ -17,10 +17,12 @@ import pytest
 from publishing import World, flip
 from receivers import Arrival, Receiver
 
+from faults.clock import until
 from faults.delivery import changing, complete, examine, once_refused, recorded
 from faults.nursery import Nursery
 from faults.publisher_failing import POINTS
 from ledger.publisher import Choices, DeliveryOperator
+from ledger.publisher.lease import Lease
 from ledger.publisher.policy import Policy
 
 SITES, CHANGES = 4, 6
@@ -124,3 +126,71 @@ async def test_only_what_was_in_flight_is_repeated(
     repeated = [event_id for event_id in sent_before if sent[event_id] > 1]
     assert max(sent.values()) <= 2
     assert len(repeated) <= most
+
+
+@pytest.mark.fault("kill -9 or SIGSTOP, judged by the lease's own clock", "G1 G2 G3 G4 G7")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_feeds_are_taken_over_once_the_lease_has_run_out(
+    world: World, nursery: Nursery, how: signal.Signals
+) -> None:
+    """No sweep that ends before that takes them, and the first that begins after it does."""
+    async with Receiver() as receiver:
+        site = world.site()
+        world.subscribe(receiver)
+        async with nursery.publisher(world, lease=2.0, timeout=0.4) as doomed:
+            await asyncio.to_thread(flip, site)
+            await receiver.until(lambda it: len(it.acknowledged) == 1)
+            (lease,) = world.rows("SELECT publisher_id FROM publishers")
+
+            def over() -> bool:
+                rows = world.rows(
+                    "SELECT *, expires_at < clock_timestamp() AS over FROM publishers"
+                )
+                return all(
+                    row["over"] for row in rows if row["publisher_id"] == lease["publisher_id"]
+                )
+
+            async with world.publisher().term() as other:
+                doomed.signal(how)
+                while not other.feeds:
+                    was_over = over()
+                    await other.sweep()
+                    assert bool(other.feeds) or not was_over
+                assert over()
+                await asyncio.to_thread(flip, site)
+                await other.sweep()
+                await receiver.until(lambda it: it.acknowledged[-1].version == 3)
+                await other.settled()
+    examine(receiver, recorded(world))
+
+
+@pytest.mark.fault("a lease that runs out while an attempt waits for room", "G2 G4")
+async def test_a_lease_is_judged_last_of_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waited until progress was written asks again whether it may still send."""
+    lasts, judged = [True], [0]
+
+    def holds_for(_: Lease, _seconds: float) -> bool:
+        judged[0] += 1
+        return lasts[0]
+
+    monkeypatch.setattr(Lease, "holds_for", holds_for)
+    async with Receiver() as receiver:
+        sites = [world.site() for _ in range(5)]
+        operator = DeliveryOperator(world.ledger.database)
+        operator.set_policy(world.subscribe(receiver), Choices(in_flight=1))
+        for site in sites:
+            await asyncio.to_thread(flip, site)
+        async with world.publisher().term(hurry=lambda: None) as term:
+            await term.sweep()
+            await receiver.until(lambda it: len(it.acknowledged) == 2)
+            lasts[0] = False
+            before = judged[0]
+            await term.checkpoint()
+            await until(lambda: len(receiver.arrivals) > 2 or judged[0] > before)
+            assert len(receiver.arrivals) == 2
+            lasts[0] = True
+            while len(receiver.acknowledged) < 5:
+                await term.checkpoint()
+                await asyncio.sleep(0)
+            await term.settled()
+    examine(receiver, recorded(world))
