@@ -518,8 +518,11 @@ async def test_pulling_under_concurrent_writes_misses_nothing(ledger, world, ope
     assert versions == list(range(2, 82))
 
 
-async def test_a_waiting_request_is_answered_by_the_next_event(ledger, world, open_client):
-    """``wait`` holds the request until something happens; a wait in vain ends with nothing."""
+async def test_a_waiting_request_is_answered_by_the_next_event(
+    ledger, world, open_client, monkeypatch
+):
+    """``wait`` holds the request until the doorbell rings; a wait in vain ends with nothing."""
+    monkeypatch.setattr("ledger.web.arrivals.UNHEARD_SECONDS", 60)
     site = world.site()
     client = app_client(ledger, world, site, open_client)
     nothing = await answer(client, "/ledger/v1/events", wait=0)
@@ -529,6 +532,14 @@ async def test_a_waiting_request_is_answered_by_the_next_event(ledger, world, op
     await asyncio.to_thread(flip, site)
     page = await asyncio.wait_for(waiting, 15)
     assert len(page["events"]) == 1
+    several = [
+        asyncio.create_task(answer(client, "/ledger/v1/events", after=after, wait=30, limit=5))
+        for after in [page["pagingMetadata"]["cursors"]["next"]] * 3
+    ]
+    await asyncio.to_thread(flip, site)
+    for waiting in several:
+        page = await asyncio.wait_for(waiting, 15)
+        assert len(page["events"]) == 1
     in_vain = page["pagingMetadata"]["cursors"]["next"]
     assert (await answer(client, "/ledger/v1/events", after=in_vain, wait=1))["events"] == []
 

@@ -14,6 +14,7 @@ from ledger.errors import NotInstalled, PermissionDenied
 from ledger.permissions import Caller, Operation, check
 from ledger.publisher.pull import Pulled, PullFeed
 from ledger.settings import SettingsKind
+from ledger.web.arrivals import Arrivals, until_rung
 from ledger.web.callers import Callers
 from ledger.web.errors import json_reply
 from ledger.web.histories import LONGEST, NO_CACHE, PREFIX, Histories
@@ -25,7 +26,8 @@ from ledger.web.served import ServedLedger
 PAGE, MOST = 50, 1000
 LONGEST_WAIT = 30
 """Seconds that a request may ask to be held open until there is something to tell."""
-POLL_SECONDS = 0.25
+PAUSE_SECONDS = 0.25
+"""A request that waits looks no more often than this, however often the doorbell rings."""
 
 
 def add_event_routes(
@@ -50,6 +52,7 @@ class _EventRoutes:
     ) -> None:
         self._directory = ledger.directory
         self._feed = PullFeed(ledger.database)
+        self._arrivals = Arrivals(ledger.database)
         self._callers = callers
         self._histories = histories
         self._kinds = kinds
@@ -106,14 +109,21 @@ class _EventRoutes:
         def page() -> Pulled:
             return self._feed.after(installation, kinds, after, limit)
 
-        while True:
-            pulled = await in_time(self._histories.run(page), LONGEST)
-            left = deadline - clock()
-            if pulled.events or left <= 0 or request.app.state.closing:
-                return pulled
-            if await request.is_disconnected():
-                return pulled
-            await asyncio.sleep(min(POLL_SECONDS, left))
+        if not wait:
+            return await in_time(self._histories.run(page), LONGEST)
+        with self._arrivals.heard() as rung:
+            while True:
+                rung.clear()
+                looked = clock()
+                pulled = await in_time(self._histories.run(page), LONGEST)
+                left = deadline - clock()
+                if pulled.events or left <= 0 or request.app.state.closing:
+                    return pulled
+                if await request.is_disconnected():
+                    return pulled
+                await until_rung(rung, left)
+                # Others are written to all the time: so often is enough to look.
+                await asyncio.sleep(min(looked + PAUSE_SECONDS - clock(), deadline - clock()))
 
     def _installation(self, caller: Caller) -> Installation:
         if caller.instance_id is None:
