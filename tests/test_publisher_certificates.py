@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -32,9 +33,13 @@ from ledger.directory import checked_certificate
 from ledger.directory.apps import new_signing_key
 from ledger.errors import ConfigError, InvalidInput
 from ledger.orders_settings import ORDERS_SETTINGS
+from ledger.publisher.blocking import BlockingCalls
+from ledger.publisher.deliver import Courier
 from ledger.publisher.journal import list_attempts
+from ledger.publisher.letters import Letter
 from ledger.publisher.metrics import exposition
 from ledger.publisher.policy import Policy
+from ledger.publisher.sign import KeyRack
 from ledger.publisher.sink import Outcome
 from ledger.publisher.sinks import http
 from ledger.publisher.trial import send_test
@@ -302,6 +307,28 @@ async def test_an_expired_certificate_is_not_shown(authority: Authority) -> None
         outcome = await attempt(expired, receiver.url)
     assert (outcome.problem or "").startswith("the client certificate expired at 20")
     assert not receiver.seen
+
+
+async def test_a_certificate_is_at_hand_before_the_lease_is_judged(authority: Authority) -> None:
+    """It is fetched while the letter is signed; whatever is sent waits for no database."""
+    key, certificate, asked = new_signing_key(APP), checked(authority.issue("shop")), []
+
+    def fetched(subscription_id: UUID) -> Any:
+        asked.append(subscription_id)
+        return certificate
+
+    keys: Any = SimpleNamespace(signing_key=lambda _: key, client_certificate=fetched)
+    blocking = BlockingCalls()
+    with receiving(authority.server_context()) as receiver:
+        to = SimpleNamespace(
+            subscription_id=APP, app_id=APP, url=receiver.url, certificate=certificate.fingerprint
+        )
+        async with Courier(KeyRack(keys), LOOPBACK, blocking) as courier:
+            parcel = await courier.sign(to, Letter(1, APP, 2, APP, "id", "{}"))
+            blocking.close()
+            outcome = await courier.send(parcel, Policy(timeout=30.0))
+    assert outcome.received
+    assert (asked, receiver.seen) == ([APP], ["shop"])
 
 
 async def test_a_certificate_that_openssl_does_not_take_is_told(authority: Authority) -> None:

@@ -63,7 +63,7 @@ class CertificateRack:
         self._lock = Lock()
         self._loaded: LRUCache[UUID, Loaded] = LRUCache(REMEMBERED)
 
-    def remembered(self, subscription_id: UUID, fingerprint: str) -> Loaded | None:
+    def remembered(self, subscription_id: UUID, fingerprint: str | None) -> Loaded | None:
         """The certificate with this fingerprint if it is at hand: no waiting."""
         with self._lock:
             loaded = self._loaded.get(subscription_id)

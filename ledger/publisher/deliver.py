@@ -5,13 +5,11 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
-from uuid import UUID
 
 from ledger.publisher.blocking import BlockingCalls
-from ledger.publisher.certificates import CertificateRack, Loaded
+from ledger.publisher.certificates import CertificateRack
 from ledger.publisher.guard import NATS, NATS_EXTRA, Guard, Network, nats_is_installed
 from ledger.publisher.letters import Letter
 from ledger.publisher.policy import Policy
@@ -91,7 +89,8 @@ class Courier:
             key = await self._blocking.run(self._keys.fetch, to.app_id)
         signed = await key.sign_beside(letter.data, letter.skipped, letter.event_id, self._signers)
         headers = {**_HEADERS, **signed.headers, **marks}
-        return Parcel(to, letter.site_id, letter.event_id, headers, signed.body)
+        tls, refusal = (None, None) if to.certificate is None else await self._identify(to)
+        return Parcel(to, letter.site_id, letter.event_id, headers, signed.body, tls, refusal)
 
     async def send(self, parcel: Parcel, policy: Policy) -> Outcome:
         """The second part of an attempt. What the receiver does never raises."""
@@ -105,19 +104,20 @@ class Courier:
         sink = self._sinks.get(scheme) or self._nats(scheme)
         if sink is None:
             return Outcome(f"{scheme}:// {NATS_EXTRA}")
-        if parcel.to.certificate is not None:
-            try:
-                proof = await self._proof(parcel.to.subscription_id, parcel.to.certificate)
-            except ssl.SSLError as error:
-                return Outcome(f"the client certificate cannot be used: {error.reason}")
-            if proof is not None:
-                if proof.problem is not None:
-                    return Outcome(proof.problem)
-                parcel = replace(parcel, tls=proof.context)
+        if parcel.refusal is not None:
+            return Outcome(parcel.refusal)
         return await sink.send(parcel, policy)
 
-    async def _proof(self, subscription_id: UUID, fingerprint: str) -> Loaded | None:
-        """The subscription's client certificate; None where it was taken away meanwhile."""
-        return self._certificates.remembered(
-            subscription_id, fingerprint
-        ) or await self._blocking.run(self._certificates.fetch, subscription_id)
+    async def _identify(self, to: Destination) -> tuple[ssl.SSLContext | None, str | None]:
+        """The context that shows the client certificate, or why it cannot be shown.
+
+        Neither where it was taken away meanwhile. Raises LedgerError for trouble of our own.
+        """
+        loaded = self._certificates.remembered(to.subscription_id, to.certificate)
+        try:
+            loaded = loaded or await self._blocking.run(
+                self._certificates.fetch, to.subscription_id
+            )
+        except ssl.SSLError as error:
+            return None, f"the client certificate cannot be used: {error.reason}"
+        return (None, None) if loaded is None else (loaded.context, loaded.problem)

@@ -48,6 +48,7 @@ class Parcel:
     """A letter signed for one destination: the same body and headers by every transport.
 
     ``tls`` is the context with the destination's client certificate; None: the usual one.
+    ``refusal`` is why it cannot be sent at all, where its certificate cannot be shown.
     """
 
     to: Destination
@@ -56,6 +57,7 @@ class Parcel:
     headers: Mapping[str, str]
     body: bytes
     tls: ssl.SSLContext | None = None
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
