@@ -48,6 +48,7 @@ def run(bench: Bench) -> Iterator[Comparison]:
                 rounds=bench.rounds,
                 unit=" s",
                 smaller_is_better=True,
+                warm_up=not bench.smoke,
                 peak=lambda: None,
             )
     wait_for_the_end(ledger.database_url)
@@ -59,6 +60,7 @@ def run(bench: Bench) -> Iterator[Comparison]:
         rounds=bench.rounds,
         unit=" s",
         smaller_is_better=True,
+        warm_up=not bench.smoke,
         peak=lambda: None,
     )
 
