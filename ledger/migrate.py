@@ -42,8 +42,9 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     **dict.fromkeys((f"delivery_attempts_{slot:02}" for slot in range(32)), _ORDINARY),
 }
 
-CALLED_BY_WHO_SERVES = ("forget_delivery_attempts",)
-"""Functions that run as the owner; nobody but the serving role may call them."""
+_APPENDING = ("append_events", "apply_current_settings", "keep_reasons", "keep_idempotency_keys")
+CALLED_BY_WHO_SERVES = ("forget_delivery_attempts", *_APPENDING)
+"""Functions that the serving role may call, also where PUBLIC is granted none by default."""
 
 _REGISTER = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
