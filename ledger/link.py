@@ -17,10 +17,15 @@ from ledger.database import (
     is_lost,
     is_passing,
 )
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import DatabaseUnavailable, LedgerError, OutcomeUnknown
 from ledger.statement import Statement
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+
+LOST_BEFORE = (
+    "The connection broke while the change was being recorded; it may or may not be in the log. "
+    "Asked again, the database refused: {}"
+)
 
 # Acknowledged means on disk, and look-ups by key are planned as such whatever the statistics
 # say: a plan made while the log was small would otherwise be kept while it grows.
@@ -43,6 +48,7 @@ class Link:
         self.connection: Connection | None = None
         self._appending: Statement | None = None
         self._sent = False
+        self._in_doubt = False
 
     def insisting(
         self, commands: Sequence[AnyCommand], work: Callable[[Connection], Result]
@@ -72,22 +78,40 @@ class Link:
         try:
             self._prepared(self._connected()).send(parameters)
             self._sent = True
-        except (DatabaseError, DatabaseUnavailable):
+        except DatabaseUnavailable:
+            pass
+        except DatabaseError as error:
+            self._in_doubt = is_lost(error)
             self.disconnect()
 
     def answer(
         self, commands: Sequence[AnyCommand], parameters: Sequence[bytes | None]
     ) -> list[bytes | None] | None:
-        """The log's answer to what was sent, or is sent now; None once nobody waits for it."""
+        """The log's answer to what was sent, or is sent now; None once nobody waits for it.
+
+        Raises the ledger's error where the server refuses, and OutcomeUnknown where it refuses
+        after an earlier attempt was lost: that one may be recorded all the same.
+        """
 
         def offer(connection: Connection) -> list[bytes | None]:
             appending = self._prepared(connection)
-            if not self._sent:
-                appending.send(parameters)
-            self._sent = False
-            return appending.answer()
+            try:
+                if not self._sent:
+                    appending.send(parameters)
+                self._sent = False
+                return appending.answer()
+            except DatabaseError as error:
+                self._in_doubt |= is_lost(error)
+                raise
 
-        return self.insisting(commands, offer)
+        try:
+            return self.insisting(commands, offer)
+        except LedgerError as error:
+            if self._in_doubt:
+                raise OutcomeUnknown(LOST_BEFORE.format(error)) from error
+            raise
+        finally:
+            self._in_doubt = False
 
     @property
     def socket(self) -> int | None:
