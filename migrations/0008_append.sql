@@ -106,7 +106,8 @@ $$;
 -- `base_leaves` gives for every originator in `bases` the leaf that its first offered event
 -- follows: an originator that has moved on since gets none of its events appended, and with
 -- `together` nobody does. Offering the same events again is safe: what is there already is
--- reported, not repeated. The events were stamped between `first_stamp` and `last_stamp`: nothing is
+-- reported, not repeated, and what was written beside it is not written again: it may have been
+-- erased since. The events were stamped between `first_stamp` and `last_stamp`: nothing is
 -- appended where the first is `patience` seconds old or more, or the last as much ahead of the
 -- clock. One that is ahead by less is waited for, so that no answer comes before its event's time.
 CREATE FUNCTION append_events(
@@ -157,16 +158,16 @@ BEGIN
     FROM unnest(originators, versions, topics, states, leaves) WITH ORDINALITY
         AS offered (originator_id, originator_version, topic, state, leaf_hash, place)
     WHERE whole OR offered.originator_id = ANY (unmoved);
-    IF cardinality(current_originators) > 0 THEN
+    IF cardinality(unmoved) > 0 AND cardinality(current_originators) > 0 THEN
         PERFORM apply_current_settings(
             of_partition, current_originators, current_versions, current_leaves);
     END IF;
-    IF cardinality(note_refs) > 0 THEN
+    IF cardinality(unmoved) > 0 AND cardinality(note_refs) > 0 THEN
         PERFORM keep_reasons(
             of_partition, note_refs, note_sites, note_texts, note_salts,
             note_originators, note_versions, note_leaves);
     END IF;
-    IF cardinality(key_hashes) > 0 THEN
+    IF cardinality(unmoved) > 0 AND cardinality(key_hashes) > 0 THEN
         PERFORM keep_idempotency_keys(
             of_partition, keys_kept_for, key_originators, key_credentials,
             key_hashes, key_requests, key_versions, key_leaves);
