@@ -41,10 +41,18 @@ class CommandQueue:
             self._waiting.append(command)
             self._wake()
 
-    def put_back(self, commands: Sequence[AnyCommand]) -> None:
-        """Put commands that were taken at the front again, in their order."""
+    def put_back(
+        self, commands: Sequence[AnyCommand], *, behind: Sequence[AnyCommand] = ()
+    ) -> None:
+        """Put commands that were taken at the front again, in their order.
+
+        Those of ``behind`` that were put back just before stay in front of them.
+        """
         with self._lock:
-            self._waiting.extendleft(reversed(commands))
+            ahead: list[AnyCommand] = []
+            while self._waiting and self._waiting[0] in behind:
+                ahead.append(self._waiting.popleft())
+            self._waiting.extendleft(reversed([*ahead, *commands]))
             self._wake()
 
     def take(self, most: int) -> list[AnyCommand]:

@@ -80,15 +80,22 @@ class Recording:
                 command.fail(error)
 
     def _split(self, batch: Sequence[AnyCommand], error: LedgerError) -> None:
-        """Run halves of a batch that was refused, until the culprit stands alone."""
+        """Run halves of a batch that was refused, until the culprit stands alone.
+
+        Where commands of the first half must run again, those of their sites do not overtake them.
+        """
         for command in batch:
             command.mark_unsent()
         if len(batch) == 1:
             batch[0].fail(error)
             return
         middle = len(batch) // 2
-        self.run(batch[:middle])
-        self.run(batch[middle:])
+        first, second = batch[:middle], batch[middle:]
+        self.run(first)
+        again = {c.originator_id for c in first if isinstance(c, SettingsCommand) and not c.settled}
+        late = [c for c in second if isinstance(c, SettingsCommand) and c.originator_id in again]
+        self._queue.put_back(late, behind=first)
+        self.run([command for command in second if command not in late])
 
     def _run_settings(self, commands: Sequence[SettingsCommand]) -> None:
         """Decide on what the database says, without the shortcut of memory."""
@@ -112,6 +119,8 @@ class Recording:
         if positions is not None:
             if len(positions) == len(flight.offer.events):
                 self._memory.remember(flight.folds)
+            else:
+                self._memory.forget()
             self.settle(flight.commands, flight.folds, positions)
 
     def mark_sent(self, commands: Sequence[AnyCommand]) -> bool:
@@ -145,7 +154,12 @@ class Recording:
         def read(connection: Connection) -> SettingsRecord:
             return eventlog.record_at(connection, self._partition, command.originator_id, version)
 
-        record = self._link.insisting([command], read)
+        try:
+            record = self._link.insisting([command], read)
+        except LedgerError as error:
+            # The others of its batch were answered, or run again: it is no matter of theirs.
+            command.fail(error)
+            return
         if record is not None:
             command.succeed(record)
 

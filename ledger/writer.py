@@ -65,7 +65,10 @@ class Writer:
         self._queue.put(command)
 
     def close(self) -> None:
-        """Record what waits, then stop. Whatever cannot be recorded ends at its deadline."""
+        """Record what waits, then stop. Whatever cannot be recorded ends at its deadline.
+
+        A server that is frozen, neither answering nor hanging up, is waited for.
+        """
         self._queue.close()
         if self._threads:
             self._finished.wait()
@@ -109,9 +112,10 @@ class Writer:
 
     def _step(self) -> None:
         """Take what waits, and do the next that can be done; wait where nothing can."""
-        batch = self._queue.take(MOST_PER_BATCH - len(self._draft.commands))
+        batch = self._running = self._queue.take(MOST_PER_BATCH - len(self._draft.commands))
         if batch:
             self._accept(batch)
+        self._running = ()
         if self._flight is None and self._draft.commands:
             self._launch()
         elif self._flight is None:
@@ -135,9 +139,7 @@ class Writer:
             self._queue.put_back(batch)
             self._finish()
         else:
-            self._running = batch
             self._recording.run(batch)
-            self._running = ()
 
     def _finish(self) -> None:
         """Have all that was decided recorded before anything else is."""
