@@ -181,8 +181,10 @@ WITH RECURSIVE event AS (
         touched.fields, told.changes, facts -> 'settings',
         (SELECT identity FROM actors WHERE actors.partition = event.partition
             AND actors.ref = (facts -> 'actor' ->> 'ref')::uuid),
-        (SELECT identity FROM actors WHERE actors.partition = event.partition
-            AND actors.ref = (facts -> 'on_behalf_of' ->> 'ref')::uuid)
+        -- Few act for somebody; to look for nobody's number would cost the others.
+        CASE WHEN facts ? 'on_behalf_of' THEN (
+            SELECT identity FROM actors WHERE actors.partition = event.partition
+            AND actors.ref = (facts -> 'on_behalf_of' ->> 'ref')::uuid) END
     FROM event LEFT JOIN created USING (position)
     CROSS JOIN LATERAL (
         SELECT CASE event.topic
