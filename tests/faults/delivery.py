@@ -39,6 +39,15 @@ def complete(receiver: Receiver, expected: Collection[Version]) -> bool:
     return {(a.entity, a.version) for a in receiver.acknowledged} >= set(expected)
 
 
+async def all_arrived(receiver: Receiver, expected: Collection[Version]) -> None:
+    """Wait until all of it was acknowledged; fails when nothing more comes."""
+    missing, looked = set(expected), 0
+    while missing:
+        await receiver.until(lambda it, looked=looked: len(it.acknowledged) > looked)
+        missing -= {(one.entity, one.version) for one in receiver.acknowledged[looked:]}
+        looked = len(receiver.acknowledged)
+
+
 def examine(
     receiver: Receiver, expected: dict[Version, str], given_up: Collection[Version] = ()
 ) -> None:

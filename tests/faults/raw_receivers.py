@@ -126,7 +126,8 @@ def redirecting(status: int, location: str) -> Script:
 
 
 def gzip_bomb() -> Script:
-    """32 MiB in 32 KiB, with a wrong end: who unpacks it fails, or is full."""
-    packed = gzip.compress(bytes(32 << 20))[:-8] + bytes(8)
+    """32 MiB in 32 KiB, broken early on: who begins to unpack it fails."""
+    packed = bytearray(gzip.compress(bytes(32 << 20)))
+    packed[20:40] = b"\xff" * 20
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
-    return replying(head.encode(), packed)
+    return replying(head.encode(), bytes(packed))

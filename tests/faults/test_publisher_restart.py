@@ -15,7 +15,7 @@ from publishing import World
 from receivers import Receiver
 
 from faults.clock import until
-from faults.delivery import changing, complete, examine, once_refused, recorded, running
+from faults.delivery import all_arrived, changing, examine, once_refused, recorded, running
 from ledger.assembly import Ledger
 from ledger.embedded import EmbeddedServer
 from ledger.migrate import migrate
@@ -94,5 +94,5 @@ async def test_postgres_is_restarted_under_load(own_world: World, own_server: Ow
                     own_server.start()
                 await receiver.received(len(receiver.arrivals) + 50)
             expected = await asyncio.to_thread(recorded, own_world)
-            await receiver.until(lambda it: complete(it, expected))
+            await all_arrived(receiver, expected)
     examine(receiver, expected)
