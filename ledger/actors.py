@@ -87,13 +87,11 @@ def add_tokens(
     """Make the missing ones known and return all wanted; whoever comes second gets the first's.
 
     All references of one identity share its number, by which a search finds what it did
-    anywhere; numbers made here are for those whom no site knew. Committed without waiting for
-    the disk: the append that refers to them waits, and what was written before it is on disk no
-    later than it.
+    anywhere; numbers made here are for those whom no site knew. On disk before anything refers to
+    them: an append that is sent again after the server crashed must not name somebody forgotten.
     """
     numbers = {identity: uuid4() for _, identity in wanted}
     with connection.transaction():
-        connection.execute("SET LOCAL synchronous_commit = off")
         connection.execute(
             """
             INSERT INTO actors (ref, partition, site_id, type, subject_id, salt, identity)
