@@ -279,21 +279,17 @@ async def test_the_doorbell_wakes_the_publisher(world: World) -> None:
             await receiver.received(2)
 
 
-async def test_a_thread_publishes_and_stops_within_a_second(world: World) -> None:
-    """Also while a receiver hangs."""
+async def test_a_thread_publishes_and_stops_though_a_receiver_hangs(world: World) -> None:
+    """It waits neither for the answer nor for the attempt's timeout."""
     async with Receiver() as receiver:
         site = world.site()
         world.subscribe(receiver)
         receiver.answer = lambda a: _never() if a.version == 3 else 200
-        thread = PublisherThread(world.publisher())
+        thread = PublisherThread(world.publisher(timeout=600.0, lease=6000.0))
         thread.start()
         await asyncio.to_thread(flip, site, 2)
         await receiver.received(2)
-        begun = asyncio.get_running_loop().time()
-        await asyncio.to_thread(thread.stop)
-        assert (
-            asyncio.get_running_loop().time() - begun < 2.5
-        )  # a second, and room for a busy machine
+        await asyncio.to_thread(thread.stop, PATIENCE)
         assert not thread.running
         receiver.answer = lambda _: 200
         await world.publish()
