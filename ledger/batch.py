@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -70,12 +70,13 @@ class Offer:
     ``bases`` gives the leaf that each originator's first event follows. With ``together`` the
     log takes all or nothing, otherwise all or nothing of each originator. With ``current`` the
     newest events become the current settings. ``stamps`` are the database's times of the first
-    and the last decision.
+    and the last decision, ``actor_refs`` whom the events refer to.
     """
 
     events: Sequence[OfferedEvent]
     bases: dict[UUID, bytes | None]
     stamps: tuple[datetime, datetime] | None = None
+    actor_refs: Collection[UUID] = ()
     together: bool = False
     current: bool = True
     notes: Sequence[tuple[ReasonNote, bytes, UUID, int]] = ()
@@ -88,6 +89,7 @@ class Offer:
             events=[event for fold in folds for event in fold.events],
             bases={fold.originator_id: fold.base for fold in folds},
             stamps=stamps,
+            actor_refs={UUID(ref) for fold in folds for ref in fold.actor_refs},
             notes=[note for fold in folds for note in fold.notes],
             used=[key for fold in folds for key in fold.used],
         )
@@ -96,7 +98,12 @@ class Offer:
         """For the statement of ``eventlog.prepare_append``."""
         return [
             *eventlog.append_parameters(
-                partition, self.events, self.bases, stamps=self.stamps, together=self.together
+                partition,
+                self.events,
+                self.bases,
+                stamps=self.stamps,
+                actor_refs=self.actor_refs,
+                together=self.together,
             ),
             *eventlog.current_parameters(self.events if self.current else ()),
             *actors.reason_parameters(self.notes),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -69,7 +69,7 @@ class Head:
 _APPEND = """
 SELECT positions, clock FROM append_events(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
 )
 """
 
@@ -94,6 +94,7 @@ def append_parameters(
     bases: Mapping[UUID, bytes | None],
     *,
     stamps: tuple[datetime, datetime] | None,
+    actor_refs: Collection[UUID] = (),
     together: bool = False,
 ) -> list[bytes | None]:
     """What is offered to the log.
@@ -103,6 +104,7 @@ def append_parameters(
     such originator refuses all. Offering the same bytes again is safe: an event that is already
     there is reported, not repeated. Nothing is appended whose first of ``stamps`` is older than
     STAMP_PATIENCE, or the last as much ahead, so what was sent and lost cannot arrive later.
+    Nor where one of ``actor_refs``, whom the events refer to, was erased.
     """
     return [
         wire.integer(partition),
@@ -117,6 +119,7 @@ def append_parameters(
         wire.TRUE if together else wire.FALSE,
         *((None, None) if stamps is None else map(wire.timestamp, stamps)),
         wire.double(STAMP_PATIENCE),
+        wire.uuids(list(actor_refs)),
     ]
 
 

@@ -60,6 +60,7 @@ class SiteFold:
     )
     notes: list[tuple[ReasonNote, bytes, UUID, int]] = field(default_factory=list)
     used: list[tuple[KeyAddress, UsedKey, bytes]] = field(default_factory=list)
+    actor_refs: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.base = self.record.leaf_hash if self.record else None
@@ -130,6 +131,9 @@ class SiteFold:
             origin=why.origin,
             request_id=why.request_id,
         )
+        for token in (attribution.actor, attribution.on_behalf_of):
+            if token is not None:
+                self.actor_refs.add(token["ref"])
         aggregate.change(command.kind, command.patch or {}, attribution, around.now)
         return note
 

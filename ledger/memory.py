@@ -14,7 +14,7 @@ from ledger.commands import AnyCommand, SettingsCommand
 from ledger.folding import SiteFold, Surroundings
 
 LIFE = 10.0
-"""Seconds until everything is forgotten: who was erased since is then known to be unknown."""
+"""Seconds until everything is forgotten, so that it holds what is in use."""
 LARGEST = 10_000
 CLOCK_LIFE = 0.5
 """Seconds for which a reading of the database's clock is carried on by our own."""
@@ -25,7 +25,7 @@ REST = 16
 
 
 class Memory:
-    """A shortcut, and no authority: the log compares leaves and refuses what rests on old ones.
+    """A shortcut, and no authority: the log compares leaves and looks for whom events refer to.
 
     It serves while this writer is the only one on its partition. An append that does not begin
     where the last one ended shows that there is another, and then each batch asks again.

@@ -110,11 +110,13 @@ $$;
 -- erased since. The events were stamped between `first_stamp` and `last_stamp`: nothing is
 -- appended where the first is `patience` seconds old or more, or the last as much ahead of the
 -- clock. One that is ahead by less is waited for, so that no answer comes before its event's time.
+-- Nor is anything appended where one of `actor_refs` was erased: it would be nobody's change.
 CREATE FUNCTION append_events(
     of_partition integer, lock_namespace integer,
     originators uuid[], versions bigint[], topics text[], states bytea[], leaves bytea[],
     bases uuid[], base_leaves bytea[], together boolean,
     first_stamp timestamptz, last_stamp timestamptz, patience double precision,
+    actor_refs uuid[],
     current_originators uuid[], current_versions bigint[], current_leaves bytea[],
     note_refs uuid[], note_sites uuid[], note_texts text[], note_salts bytea[],
     note_originators uuid[], note_versions bigint[], note_leaves bytea[],
@@ -141,6 +143,15 @@ BEGIN
     whole := cardinality(unmoved) = cardinality(bases);
     IF clock - first_stamp >= make_interval(secs => patience)
         OR last_stamp - clock >= make_interval(secs => patience)
+        OR EXISTS (
+            SELECT FROM unnest(actor_refs) AS named (ref)
+            -- Said so that no index but the primary key's serves, whatever the statistics say.
+            WHERE named.ref IS DISTINCT FROM (
+                SELECT actors.ref FROM actors
+                WHERE actors.partition = of_partition AND actors.ref >= named.ref
+                ORDER BY actors.ref LIMIT 1
+            )
+        )
         OR (together AND NOT whole)
     THEN
         whole := false;

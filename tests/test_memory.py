@@ -100,7 +100,7 @@ def test_it_remembers_what_the_last_decision_left(clock):
 
 
 def test_everything_is_forgotten_after_a_while(clock):
-    """Nobody who was erased is known for longer than LIFE, however busy the writer is."""
+    """Sites and people that are not in use any more go, however busy the writer is."""
     memory = knowing(clock)
     for _ in range(100):
         clock.seconds += LIFE / 99
@@ -224,6 +224,19 @@ def test_a_change_is_stamped_while_it_was_made(ledger):
             before = _now(connection)
             record = update(ledger, site.site_id, {})
             assert before <= record.updated <= _now(connection)
+
+
+def test_whoever_was_erased_is_someone_new_at_once(database, ledger):
+    """The log refuses a change by a remembered actor who is gone; decided again, it has a new one."""
+    site = ledger.create_site()
+    warm(ledger, site)
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM actors WHERE subject_id = %s", (SOMEONE.id,))
+    record = update(ledger, site.site_id, INVOICE, "again")
+    assert record.version == 3
+    newest, older, _ = site.history.changes()
+    assert (newest.actor, older.actor.id) == (SOMEONE, "erased")
+    assert examine(database.server_url).tags == {"again": 1}
 
 
 def test_two_ledgers_that_take_turns_see_each_other(database):
