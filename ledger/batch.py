@@ -111,7 +111,7 @@ class Offer:
         ]
 
     def landed(self, answer: Sequence[bytes | None]) -> tuple[Positions, datetime]:
-        """Where the log has what was offered, by its answer, and its clock when it looked."""
+        """Where the log has what was offered, by its answer, and its clock when it was asked."""
         places, clock = eventlog.appended_in(answer)
         positions = {
             (event.originator_id, event.originator_version): place

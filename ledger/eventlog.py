@@ -134,7 +134,7 @@ def current_parameters(events: Sequence[OfferedEvent]) -> list[bytes | None]:
 
 
 def appended_in(answer: Sequence[bytes | None]) -> tuple[list[int | None], datetime]:
-    """Where the log has each offered event, None where it has not; and the clock under the lock."""
+    """Where the log has each offered event, None where it has not; and the clock as it was asked."""
     positions, clock = answer
     if positions is None or clock is None:
         message = "append_events answered without positions or clock"

@@ -24,6 +24,8 @@ from ledger.memory import Memory
 
 logger = logging.getLogger(__name__)
 
+LONGEST_READING = 0.25
+"""Seconds after which an answer says nothing of the clock when it was asked for."""
 UNFORESEEN = "The change failed in an unforeseen way."
 
 
@@ -200,5 +202,7 @@ class Recording:
             return None
         positions, clock = flight.offer.landed(said)
         self._memory.appended(positions, len(flight.offer.events))
-        self._memory.note_clock(clock, flight.offered_at)
+        # What took long may have been sent again in between, and the clock read only then.
+        if time.monotonic() - flight.offered_at < LONGEST_READING:
+            self._memory.note_clock(clock, flight.offered_at)
         return positions

@@ -110,6 +110,7 @@ $$;
 -- erased since. The events were stamped between `first_stamp` and `last_stamp`: nothing is
 -- appended where the first is `patience` seconds old or more, or the last as much ahead of the
 -- clock. One that is ahead by less is waited for, so that no answer comes before its event's time.
+-- `clock` says when the call arrived, before it waited for the lock.
 -- Nor is anything appended where one of `actor_refs` was erased: it would be nobody's change.
 CREATE FUNCTION append_events(
     of_partition integer, lock_namespace integer,
@@ -127,10 +128,12 @@ CREATE FUNCTION append_events(
 DECLARE
     unmoved uuid[];
     whole boolean;
+    begun timestamptz;
     head bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(lock_namespace, of_partition);
     clock := clock_timestamp();
+    PERFORM pg_advisory_xact_lock(lock_namespace, of_partition);
+    begun := clock_timestamp();
     unmoved := ARRAY(
         SELECT base.originator_id
         FROM unnest(bases, base_leaves) AS base (originator_id, leaf_hash)
@@ -141,8 +144,8 @@ BEGIN
         )
     );
     whole := cardinality(unmoved) = cardinality(bases);
-    IF clock - first_stamp >= make_interval(secs => patience)
-        OR last_stamp - clock >= make_interval(secs => patience)
+    IF begun - first_stamp >= make_interval(secs => patience)
+        OR last_stamp - begun >= make_interval(secs => patience)
         OR EXISTS (
             SELECT FROM unnest(actor_refs) AS named (ref)
             -- Said so that no index but the primary key's serves, whatever the statistics say.
@@ -156,7 +159,7 @@ BEGIN
     THEN
         whole := false;
         unmoved := '{}';
-    ELSIF last_stamp > clock THEN
+    ELSIF last_stamp > begun THEN
         PERFORM pg_sleep_until(last_stamp);
     END IF;
     head := (SELECT coalesce(max(position), 0) FROM events WHERE partition = of_partition);

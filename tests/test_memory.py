@@ -24,6 +24,7 @@ from ledger.idempotency import Idempotency
 from ledger.identity import Identity
 from ledger.memory import BETTER_READING, CLOCK_LIFE, LARGEST, LIFE, REST, Memory
 from ledger.orders_settings import ORDERS_SETTINGS
+from ledger.recording import LONGEST_READING
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 INVOICE = {"createInvoice": True}
@@ -249,3 +250,17 @@ def test_two_ledgers_that_take_turns_see_each_other(database):
         versions = [update((east, west)[n % 3 == 0], site.site_id, {}).version for n in range(30)]
     assert versions == list(range(versions[0], versions[0] + 30))
     examine(database.server_url)
+
+
+def test_a_wait_for_the_lock_does_not_put_the_clock_forward(ledger):
+    """Of an answer that was long in coming the clock is not taken: it may be a second attempt's."""
+    site = ledger.create_site()
+    warm(ledger, site)
+    known = writer_of(ledger)._memory._clock
+    with held_lock(ledger.database_url) as lock:
+        change = submit(ledger, site.site_id, {}, "waiting")
+        lock.until_waiting()
+        lock.until_clock(LONGEST_READING)
+        lock.release()
+        change.result()
+    assert writer_of(ledger)._memory._clock == known

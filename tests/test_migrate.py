@@ -33,7 +33,7 @@ LANDED = {
     "0005_credentials.sql": "47bcab10dee067ada2508152168a9557cf2894c8ccb56a26fb394024fc9892a3",
     "0006_delivery.sql": "9523faffeabaf65837416abe606fc9b45d0d8bdfcf33ad93229e3f698359425b",
     "0007_actor_identity.sql": "54e7053e8f333c637828358f0665e10b5465a66995894cb63887ea32533010b2",
-    "0008_append.sql": "fa5afeea7aea41310357f2266c34f3d8386f5aa9b0cd27154aeff3b3be846e80",
+    "0008_append.sql": "55ccf98bd222a0058bd2abb66bb3209a3e9639dd10d5629167a6c7619b344053",
     "0009_client_certificates.sql": "6f7e25de26c4d1b759dd10dfc4c974adbb8c03ffa0237892eb2d41757a838a06",
     "0010_attempt_batches.sql": "1f43981036378196b13fd83d81faab8a0cbac70b04469c9f4a22be4f48caf30d",
 }
