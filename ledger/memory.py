@@ -13,7 +13,7 @@ from ledger.aggregate import SettingsRecord, Token
 from ledger.commands import AnyCommand, SettingsCommand
 from ledger.folding import SiteFold, Surroundings
 
-LIFE = 10.0
+LIFE = 300.0
 """Seconds until everything is forgotten, so that it holds what is in use."""
 LARGEST = 10_000
 CLOCK_LIFE = 0.5
