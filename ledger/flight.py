@@ -11,7 +11,7 @@ from uuid import UUID
 from ledger.aggregate import SettingsRecord
 from ledger.batch import Offer, Positions
 from ledger.commands import SettingsCommand
-from ledger.folding import Replay, SiteFold, Surroundings, fold_into
+from ledger.folding import Replay, SiteFold, Surroundings
 from ledger.mapper import SettingsMapper
 
 
@@ -29,7 +29,13 @@ class Draft:
         """Decide more commands, in order of arrival."""
         self.commands += commands
         self._stamps = [*self._stamps[:1], around.now]
-        fold_into(self.folds, self._mapper, self.partition, commands, around)
+        for command in commands:
+            key = command.originator_id
+            fold = self.folds.get(key)
+            if fold is None:
+                fold = SiteFold(self.partition, key, around.records.get(key), self._mapper)
+                self.folds[key] = fold
+            fold.decide(command, around)
 
     def flight(self) -> Flight:
         """What is offered of it: the sites that have events."""

@@ -175,23 +175,6 @@ class SiteFold:
         return leaf
 
 
-def fold_into(
-    folds: dict[UUID, SiteFold],
-    mapper: SettingsMapper,
-    partition: int,
-    commands: Sequence[SettingsCommand],
-    around: Surroundings,
-) -> None:
-    """Decide every command in order of arrival, each on its site's fold."""
-    for command in commands:
-        fold = folds.get(command.originator_id)
-        if fold is None:
-            record = around.records.get(command.originator_id)
-            fold = SiteFold(partition, command.originator_id, record, mapper)
-            folds[command.originator_id] = fold
-        fold.decide(command, around)
-
-
 def chain(stored_events: Sequence[StoredEvent], heads: Mapping[UUID, Head]) -> list[OfferedEvent]:
     """Finished events as they follow the log's heads.
 
