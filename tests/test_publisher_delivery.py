@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -18,11 +18,6 @@ from ledger.database import Database
 from ledger.identity import Identity
 from ledger.migrate import migrate
 from ledger.publisher import feed as feed_module
-
-
-@pytest.fixture
-def database(fresh_database: Callable[[], Any]) -> Any:
-    return fresh_database()
 
 
 @pytest.fixture

@@ -30,11 +30,6 @@ PROCESS = Path(__file__).with_name("publisher_process.py")
 
 
 @pytest.fixture
-def database(fresh_database: Callable[[], Any]) -> Any:
-    return fresh_database()
-
-
-@pytest.fixture
 def world(database: Any, tmp_path: Path) -> Iterator[World]:
     with Ledger.open(database_url=database.server_url, data_dir=tmp_path) as ledger:
         yield World.on(ledger)

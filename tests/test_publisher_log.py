@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +16,6 @@ from ledger.migrate import migrate
 from ledger.publisher import Choices, DeliveryOperator
 from ledger.publisher.journal import list_attempts
 from ledger.publisher.term import Term
-
-
-@pytest.fixture
-def database(fresh_database: Callable[[], Any]) -> Any:
-    return fresh_database()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from faults.evidence import examine
 from faults.locks import cut, held_lock
 from faults.opening import opened, provenance, submit, update, writer_of
+from faults.refusing import REFUSE
 from faults.waiting import eventually
 from psycopg.rows import dict_row
 
@@ -18,17 +19,6 @@ from ledger.migrate import migrate
 from ledger.orders_settings import ORDERS_SETTINGS
 
 INVOICE = {"createInvoice": True}
-REFUSE = """
-CREATE FUNCTION refuse_marked() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF position('"origin":"refused"'::bytea IN NEW.state) > 0 THEN
-        RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation';
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER refuse_marked BEFORE INSERT ON events
-    FOR EACH ROW EXECUTE FUNCTION refuse_marked();
-"""
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from faults.evidence import examine
 from faults.locks import cut, held_lock
 from faults.opening import SOMEONE, opened, provenance, submit, update, writer_of
+from faults.refusing import REFUSE
 from faults.waiting import eventually
 
 from ledger import Identity
@@ -135,19 +136,6 @@ def test_what_waits_is_recorded_as_one_transaction(ledger):
         ).fetchone()
     assert transactions == (1,)
     examine(ledger.database_url)
-
-
-REFUSE = """
-CREATE FUNCTION refuse_marked() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF position('"origin":"refused"'::bytea IN NEW.state) > 0 THEN
-        RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation';
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER refuse_marked BEFORE INSERT ON events
-    FOR EACH ROW EXECUTE FUNCTION refuse_marked();
-"""
 
 
 def test_a_change_that_the_database_refuses_fails_alone(database, ledger):
