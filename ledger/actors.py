@@ -51,34 +51,60 @@ def check_reason(reason: object) -> None:
         raise InvalidInput("reason", problem)
 
 
-def select_tokens(connection: Connection, partition: int, wanted: Sequence[SiteIdentity]) -> Cursor:
-    """Rows of those wanted (site, identity) that are known; read them with ``tokens_in``."""
+def look_parameters(wanted: Sequence[SiteIdentity]) -> list[bytes | None]:
+    """The (site, identity) to look for, of ``batch.read_surroundings``."""
+    return [
+        wire.uuids([site_id for site_id, _ in wanted]),
+        wire.texts([identity.type.value for _, identity in wanted]),
+        wire.texts([identity.id for _, identity in wanted]),
+    ]
+
+
+def looked_up(
+    wanted: Sequence[SiteIdentity], columns: Sequence[bytes | None]
+) -> dict[SiteIdentity, Token]:
+    """The tokens of those that are known: places, references and salts."""
+    places, refs, salts = columns
+    found = zip(wire.numbers_in(places), wire.uuids_in(refs), wire.byteas_in(salts), strict=True)
+    return {
+        wanted[place - 1]: _token(wanted[place - 1][1], ref, salt) for place, ref, salt in found
+    }
+
+
+def _token(identity: Identity, ref: str, salt: bytes) -> Token:
+    of_type = identity.type.value
+    return {"type": of_type, "ref": ref, "commitment": commitment(salt, of_type, identity.id)}
+
+
+def _select_tokens(
+    connection: Connection, partition: int, wanted: Sequence[SiteIdentity]
+) -> Cursor:
+    """Rows of those wanted (site, identity) that are known; read them with ``_tokens_in``."""
     return connection.execute(
         """
         SELECT known.site_id, known.type, known.subject_id, known.ref, known.salt
         FROM unnest(%(sites)s::uuid[], %(types)s::text[], %(ids)s::text[])
             AS wanted (site_id, type, subject_id)
+        -- Said so that no index but the one that begins with the site serves.
         CROSS JOIN LATERAL (
             SELECT * FROM actors
-            WHERE partition = %(partition)s AND site_id = wanted.site_id
-              AND type = wanted.type AND subject_id = wanted.subject_id
-            LIMIT 1
+            WHERE (partition, site_id, type, subject_id)
+               >= (%(partition)s, wanted.site_id, wanted.type, wanted.subject_id)
+            ORDER BY partition, site_id, type, subject_id LIMIT 1
         ) AS known
+        WHERE known.partition = %(partition)s AND known.site_id = wanted.site_id
+          AND known.type = wanted.type AND known.subject_id = wanted.subject_id
         """,
         {"partition": partition, **_columns(wanted)},
     )
 
 
-def tokens_in(rows: Cursor) -> dict[SiteIdentity, Token]:
-    """What ``select_tokens`` found."""
-    return {
-        (row["site_id"], Identity(IdentityType(row["type"]), row["subject_id"])): {
-            "type": row["type"],
-            "ref": str(row["ref"]),
-            "commitment": commitment(row["salt"], row["type"], row["subject_id"]),
-        }
-        for row in rows
-    }
+def _tokens_in(rows: Cursor) -> dict[SiteIdentity, Token]:
+    tokens = {}
+    for row in rows:
+        identity = Identity(IdentityType(row["type"]), row["subject_id"])
+        tokens[row["site_id"], identity] = _token(identity, str(row["ref"]), row["salt"])
+    return tokens
 
 
 def add_tokens(
@@ -115,7 +141,7 @@ def add_tokens(
                 **_columns(wanted),
             },
         )
-        return tokens_in(select_tokens(connection, partition, wanted))
+        return _tokens_in(_select_tokens(connection, partition, wanted))
 
 
 def _columns(wanted: Sequence[SiteIdentity]) -> dict[str, list[UUID] | list[str]]:

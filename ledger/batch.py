@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
-from ledger import actors, eventlog, idempotency
-from ledger.actors import ReasonNote
-from ledger.aggregate import SettingsRecord
+from ledger import actors, eventlog, idempotency, wire
+from ledger.actors import ReasonNote, SiteIdentity
+from ledger.aggregate import SettingsRecord, Token
 from ledger.commands import SettingsCommand
 from ledger.database import Connection, Cursor
 from ledger.eventlog import OfferedEvent
 from ledger.folding import SiteFold, Surroundings
 from ledger.idempotency import KeyAddress, UsedKey
+from ledger.statement import Statement
 
 Positions = dict[tuple[UUID, int], int]
 """Where the log has an event: by originator and version."""
@@ -24,6 +26,14 @@ Positions = dict[tuple[UUID, int], int]
 class CurrentSettings(Protocol):
     """The inline projection: the settings as they stand, changed within the append."""
 
+    def looked_up(
+        self,
+        partition: int,
+        wanted: Sequence[tuple[UUID, str]],
+        columns: Sequence[bytes | None],
+    ) -> dict[UUID, SettingsRecord]:
+        """What ``read_surroundings`` found of the wanted (site, kind), by originator."""
+
     def select(self, connection: Connection, partition: int, originators: Sequence[UUID]) -> Cursor:
         """Rows of the originators that have settings; read them with ``records_in``."""
 
@@ -31,35 +41,54 @@ class CurrentSettings(Protocol):
         """What ``select`` found."""
 
 
+_READ = """
+SELECT clock_timestamp(), read.* FROM read_surroundings($1, $2, $3, $4, $5, $6, $7, $8, $9) AS read
+"""
+
+
 def read_surroundings(
     connection: Connection,
     partition: int,
     current: CurrentSettings,
     commands: Sequence[SettingsCommand],
+    known: Mapping[SiteIdentity, Token] = MappingProxyType({}),
 ) -> Surroundings:
-    """All that the commands' decisions rest on, in one round trip.
+    """All that the commands' decisions rest on, in one round trip and as of one moment.
 
-    A second one makes those known who act on a site for the first time.
+    Whoever is ``known`` is not looked for: the append refuses those who were erased.
+
+    Of one moment: a key that was used is seen with what it changed, or else its site moved on
+    unseen, which the append notices. A second round trip makes those known who act on a site for
+    the first time. The connection is in autocommit mode.
     """
-    originators = list({command.originator_id for command in commands})
+    sites = list({command.originator_id: command for command in commands}.values())
     keys = [address for command in commands if (address := command.key_address)]
-    wanted = list({pair for command in commands for pair in command.identities})
-    with connection.pipeline():
-        clock = connection.execute("SELECT clock_timestamp() AS now")
-        # Settings before keys: a key that is used between the two moves its site, and the
-        # append notices; the other way round the request would be recorded twice.
-        rows = current.select(connection, partition, originators)
-        used = idempotency.select_used(connection, partition, keys) if keys else None
-        known = actors.select_tokens(connection, partition, wanted)
-    tokens = actors.tokens_in(known)
+    acting = {pair for command in commands for pair in command.identities}
+    wanted = [pair for pair in acting if pair not in known]
+    reading = Statement.prepared(connection, _READ, "ledger_read")
+    reading.send(
+        [
+            wire.integer(partition),
+            wire.uuids([command.originator_id for command in sites]),
+            *idempotency.look_parameters(keys),
+            *actors.look_parameters(wanted),
+        ]
+    )
+    clock, *found = reading.answer()
+    if clock is None:
+        message = "the database has no clock"
+        raise AssertionError(message)
+    tokens = actors.looked_up(wanted, found[10:])
     missing = [pair for pair in wanted if pair not in tokens]
     if missing:
         tokens |= actors.add_tokens(connection, partition, missing)
     return Surroundings(
-        now=_now(clock),
-        records=current.records_in(rows),
-        used_keys=idempotency.used_in(used) if used else {},
-        tokens=tokens,
+        now=wire.timestamp_in(clock),
+        records=current.looked_up(
+            partition, [(command.site_id, command.kind.fqdn) for command in sites], found[:7]
+        ),
+        used_keys=idempotency.looked_up(keys, found[7:10]),
+        tokens={**known, **tokens} if known else tokens,
     )
 
 
@@ -119,9 +148,3 @@ class Offer:
             if place is not None
         }
         return positions, clock
-
-
-def _now(clock: Cursor) -> datetime:
-    (row,) = clock.fetchall()
-    now: datetime = row["now"]
-    return now.astimezone(UTC)

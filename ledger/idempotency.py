@@ -79,6 +79,32 @@ def used_in(rows: Cursor) -> dict[KeyAddress, UsedKey]:
     }
 
 
+def look_parameters(wanted: Sequence[KeyAddress]) -> list[bytes | None]:
+    """The keys to look for, of ``batch.read_surroundings``."""
+    return [
+        wire.uuids([originator_id for originator_id, _, _ in wanted]),
+        wire.texts([credential for _, credential, _ in wanted]),
+        wire.byteas([key_hash for _, _, key_hash in wanted]),
+        wire.double(KEPT_FOR.total_seconds()),
+    ]
+
+
+def looked_up(
+    wanted: Sequence[KeyAddress], columns: Sequence[bytes | None]
+) -> dict[KeyAddress, UsedKey]:
+    """Those of the keys that were used within KEPT_FOR: places, requests and versions."""
+    places, requests, versions = columns
+    return {
+        wanted[place - 1]: UsedKey(request, version)
+        for place, request, version in zip(
+            wire.numbers_in(places),
+            wire.byteas_in(requests),
+            wire.numbers_in(versions),
+            strict=True,
+        )
+    }
+
+
 def used_parameters(used: Sequence[tuple[KeyAddress, UsedKey, bytes]]) -> list[bytes | None]:
     """Keys to remember with an append (``eventlog.prepare_append``), each with its event's leaf."""
     return [

@@ -43,7 +43,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
 }
 
 _APPENDING = ("append_events", "apply_current_settings", "keep_reasons", "keep_idempotency_keys")
-CALLED_BY_WHO_SERVES = ("forget_delivery_attempts", *_APPENDING)
+CALLED_BY_WHO_SERVES = ("forget_delivery_attempts", "read_surroundings", *_APPENDING)
 """Functions that the serving role may call, also where PUBLIC is granted none by default."""
 
 _REGISTER = """

@@ -1,36 +1,44 @@
-"""One prepared statement of a connection: sent, and its answer awaited apart."""
+"""Prepared statements of a connection: sent, and their answers awaited apart."""
 
 from __future__ import annotations
 
 import select
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from psycopg import OperationalError, errors, pq
 
 if TYPE_CHECKING:
     from ledger.database import Connection
 
-_NAME = b"ledger"
-
 
 class Statement:
     """Sends parameters as they are, in PostgreSQL's binary format, and hands back the row as it is.
 
     Work goes on between ``send`` and ``answer``: the server is at it meanwhile. The connection
-    must be in autocommit mode, hold no other Statement, and do nothing else until the answer
-    was taken. Raises psycopg's errors.
+    must be in autocommit mode, have no other Statement of this ``name``, and do nothing else until
+    the answer was taken. Raises psycopg's errors.
     """
 
-    def __init__(self, connection: Connection, text: str) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, text: str, name: str = "ledger") -> None:
+        self._encoding = connection.info.encoding
         self._pgconn = connection.pgconn
-        self._raise_for(self._pgconn.prepare(_NAME, text.encode()))
+        self._name = name.encode()
+        self._raise_for(self._pgconn.prepare(self._name, text.encode()))
+
+    @classmethod
+    def prepared(cls, connection: Connection, text: str, name: str) -> Statement:
+        """The connection's statement of this name, prepared at its first use."""
+        statements = _prepared.setdefault(connection, {})
+        if name not in statements:
+            statements[name] = cls(connection, text, name)
+        return statements[name]
 
     def send(self, parameters: Sequence[bytes | None]) -> None:
         """Have the server begin; returns once it has all of the request."""
         binary = [pq.Format.BINARY] * len(parameters)
-        self._pgconn.send_query_prepared(_NAME, parameters, binary, pq.Format.BINARY)
+        self._pgconn.send_query_prepared(self._name, parameters, binary, pq.Format.BINARY)
         while self._pgconn.flush():
             self._await(select.POLLIN | select.POLLOUT)
 
@@ -63,4 +71,7 @@ class Statement:
         if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             if not result.error_field(pq.DiagnosticField.SQLSTATE):
                 raise OperationalError(result.get_error_message())
-            raise errors.error_from_result(result, encoding=self._connection.info.encoding)
+            raise errors.error_from_result(result, encoding=self._encoding)
+
+
+_prepared: WeakKeyDictionary[Connection, dict[str, Statement]] = WeakKeyDictionary()

@@ -7,6 +7,7 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from ledger import wire
 from ledger.aggregate import SettingsRecord, originator_id
 from ledger.database import Connection, Cursor
 
@@ -23,10 +24,12 @@ class CurrentSettingsTable:
             SELECT originator_id, site_id, kind, version, partition, position, leaf_hash,
                    settings, created_at, updated_at
             FROM unnest(%(originators)s::uuid[]) AS wanted (key)
+            -- From behind: the newest version of a row is behind those that some snapshot keeps.
             CROSS JOIN LATERAL (
                 SELECT * FROM current_settings
-                WHERE partition = %(partition)s AND originator_id = wanted.key
-                LIMIT 1
+                WHERE partition = %(partition)s
+                  AND originator_id >= wanted.key AND originator_id <= wanted.key
+                ORDER BY originator_id DESC LIMIT 1
             ) AS standing
             """,
             {"partition": partition, "originators": list(originators)},
@@ -35,6 +38,36 @@ class CurrentSettingsTable:
     def records_in(self, rows: Cursor) -> dict[UUID, SettingsRecord]:
         """What ``select`` found."""
         return {row["originator_id"]: _record(row) for row in rows}
+
+    def looked_up(
+        self,
+        partition: int,
+        wanted: Sequence[tuple[UUID, str]],
+        columns: Sequence[bytes | None],
+    ) -> dict[UUID, SettingsRecord]:
+        """Those of the wanted (site, kind) that have settings, by originator.
+
+        ``columns`` as ``batch.read_surroundings`` reads them: places among the wanted, versions,
+        positions, leaves, settings, times of creation and of the last change.
+        """
+        places, versions, positions, leaves, settings, created, updated = columns
+        found = zip(
+            wire.numbers_in(places),
+            wire.numbers_in(versions),
+            wire.numbers_in(positions),
+            wire.byteas_in(leaves),
+            wire.jsonbs_in(settings),
+            wire.timestamps_in(created),
+            wire.timestamps_in(updated),
+            strict=True,
+        )
+        records = {}
+        for place, version, position, *rest in found:
+            site_id, kind = wanted[place - 1]
+            records[originator_id(site_id, kind)] = SettingsRecord(
+                site_id, kind, version, partition, position, *rest
+            )
+        return records
 
     def apply(
         self, connection: Connection, partition: int, records: Sequence[SettingsRecord]

@@ -71,7 +71,7 @@ GUESTS: dict[str, set[str]] = {
     "fastapi_offline": {"web"},
     "jwt": {"access", "publisher.sign", "quickstart"},
     "nats": {"publisher.sinks"},
-    "orjson": {"canonical", "eventlog", "history.changes", "history.export"},
+    "orjson": {"canonical", "eventlog", "history.changes", "history.export", "wire"},
     "platformdirs": {"config"},
     "prometheus_client": {"publisher", "web"},
     "psycopg": {"database", "migrate", "statement"},

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from ledger import wire
 from ledger.eventlog import prepare_append
@@ -64,6 +65,43 @@ def test_an_answer_is_read_as_it_is(connection, moment, numbers):
         rows = other.execute("SELECT %b::bigint[] AS numbers", (numbers,), binary=True)
         assert rows.pgresult is not None
         assert wire.bigints_in(rows.pgresult.get_value(0, 0)) == numbers
+
+
+@given(
+    st.lists(st.uuids()),
+    st.lists(st.binary()),
+    st.lists(MOMENTS),
+    st.lists(st.dictionaries(NO_NULS, st.booleans() | NO_NULS | st.none())),
+)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_arrays_of_an_answer_are_read_as_they_are(connection, ids, values, moments, objects):
+    """Ids, bytes, moments and JSON come back in order; nothing is read as nothing."""
+    with psycopg.connect(connection.info.dsn, autocommit=True) as other:
+        rows = other.execute(
+            "SELECT %b::uuid[], %b::bytea[], %b::timestamptz[], %b::jsonb[], NULL::bigint[]",
+            (ids, values, moments, [Jsonb(one) for one in objects]),
+            binary=True,
+        )
+        assert rows.pgresult is not None
+        found = [rows.pgresult.get_value(0, column) for column in range(5)]
+    assert wire.uuids_in(found[0]) == [str(one) for one in ids]
+    assert wire.byteas_in(found[1]) == values
+    assert wire.timestamps_in(found[2]) == moments
+    assert wire.jsonbs_in(found[3]) == objects
+    assert wire.numbers_in(found[4]) == wire.bigints_in(found[4]) == []
+
+
+def test_a_connection_keeps_several_statements(connection):
+    """Each name is prepared once for a connection, and none disturbs another."""
+    with psycopg.connect(connection.info.dsn, autocommit=True) as other:
+        for number in range(3):
+            for name, factor in (("double", 2), ("triple", 3)):
+                text = f"SELECT $1::bigint * {factor}"
+                statement = Statement.prepared(other, text, name)
+                statement.send([number.to_bytes(8, "big")])
+                assert statement.answer() == [(number * factor).to_bytes(8, "big")]
+        prepared = other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+        assert prepared == (2,)
 
 
 def test_a_statement_answers_again_and_again(connection):
