@@ -11,8 +11,18 @@ from uuid import UUID
 from ledger.aggregate import SettingsRecord
 from ledger.batch import Offer, Positions
 from ledger.commands import SettingsCommand
-from ledger.folding import Replay, SiteFold, Surroundings
+from ledger.folding import SiteFold, Surroundings
 from ledger.mapper import SettingsMapper
+
+
+@dataclass
+class Settled:
+    """What was decided without an event."""
+
+    folds: list[SiteFold] = field(default_factory=list)
+    """Sites that have only answers."""
+    replays: list[tuple[SettingsCommand, int]] = field(default_factory=list)
+    """Repeated requests, and the version that the first time gave."""
 
 
 @dataclass
@@ -25,32 +35,39 @@ class Draft:
     _stamps: list[datetime] = field(default_factory=list)
     _mapper: SettingsMapper = field(default_factory=SettingsMapper)
 
-    def add(self, commands: Sequence[SettingsCommand], around: Surroundings) -> None:
-        """Decide more commands, in order of arrival."""
+    def add(self, commands: Sequence[SettingsCommand], around: Surroundings) -> Settled:
+        """Decide more commands, in order of arrival. Gives back what needs no event of theirs."""
+        settled = Settled()
         self.commands += commands
         self._stamps = [*self._stamps[:1], around.now]
         for command in commands:
-            key = command.originator_id
-            fold = self.folds.get(key)
-            if fold is None:
-                fold = SiteFold(self.partition, key, around.records.get(key), self._mapper)
-                self.folds[key] = fold
-            fold.decide(command, around)
+            replay = self._fold(command.originator_id, around).decide(command, around)
+            if replay is not None:
+                settled.replays.append((command, replay.version))
+        for key in [key for key, fold in self.folds.items() if not fold.events]:
+            settled.folds.append(self.folds.pop(key))
+        if settled.replays or settled.folds:
+            self.commands = [command for fold in self.folds.values() for command in fold.commands]
+        return settled
+
+    def _fold(self, key: UUID, around: Surroundings) -> SiteFold:
+        fold = self.folds.get(key)
+        if fold is None:
+            record, aggregate = around.records.get(key), around.aggregates.get(key)
+            fold = SiteFold(self.partition, key, record, self._mapper, aggregate)
+            self.folds[key] = fold
+        return fold
 
     def flight(self) -> Flight:
-        """What is offered of it: the sites that have events."""
-        folds = {key: fold for key, fold in self.folds.items() if fold.events}
-        offer = Offer.of(list(folds.values()), (self._stamps[0], self._stamps[-1]))
+        """What is offered of it."""
+        folds = list(self.folds.values())
+        offer = Offer.of(folds, (self._stamps[0], self._stamps[-1]))
         return Flight(
-            commands=[command for command in self.commands if command.originator_id in folds],
-            folds=list(folds.values()),
+            commands=self.commands,
+            folds=folds,
             offer=offer,
             parameters=offer.parameters(self.partition),
         )
-
-    def undisputed(self) -> list[SiteFold]:
-        """The sites that have no events, only answers."""
-        return [fold for fold in self.folds.values() if not fold.events]
 
 
 @dataclass(frozen=True)
@@ -64,30 +81,21 @@ class Flight:
     offered_at: float = field(default_factory=time.monotonic)
 
 
-@dataclass
-class Unanswered:
-    """Whom ``answer`` could not answer."""
+def answer(folds: Sequence[SiteFold], positions: Positions) -> set[UUID]:
+    """Answer the commands of the sites whose events the log has; the others' ids.
 
-    moved: set[UUID] = field(default_factory=set)
-    """The sites that somebody else changed meanwhile: their commands run again."""
-    replays: list[tuple[SettingsCommand, int]] = field(default_factory=list)
-    """Repeated requests, and the version that the first time gave."""
-
-
-def answer(folds: Sequence[SiteFold], positions: Positions) -> Unanswered:
-    """Answer the commands of the sites whose events the log has."""
-    left = Unanswered()
+    Somebody else changed those meanwhile: their commands run again.
+    """
+    moved: set[UUID] = set()
     for fold in folds:
         newest = fold.events[-1].originator_version if fold.events else None
         if newest is not None and (fold.originator_id, newest) not in positions:
-            left.moved.add(fold.originator_id)
+            moved.add(fold.originator_id)
             continue
         for command, found in fold.answers:
             if isinstance(found, SettingsRecord):
                 place = positions.get((fold.originator_id, found.version), found.position)
                 command.succeed(found.copy(place))
-            elif isinstance(found, Replay):
-                left.replays.append((command, found.version))
             else:
                 command.fail(found)
-    return left
+    return moved

@@ -40,6 +40,8 @@ class Surroundings:
     records: Mapping[UUID, SettingsRecord]
     used_keys: Mapping[KeyAddress, UsedKey]
     tokens: Mapping[SiteIdentity, Token]
+    aggregates: Mapping[UUID, SiteSettings] = field(default_factory=dict)
+    """Those of ``records`` that stand ready; they are changed, not copied."""
 
 
 @dataclass
@@ -54,8 +56,9 @@ class SiteFold:
     originator_id: UUID
     record: SettingsRecord | None
     mapper: SettingsMapper
+    aggregate: SiteSettings | None = None
     events: list[OfferedEvent] = field(default_factory=list)
-    answers: list[tuple[SettingsCommand, SettingsRecord | Replay | LedgerError]] = field(
+    answers: list[tuple[SettingsCommand, SettingsRecord | LedgerError]] = field(
         default_factory=list
     )
     notes: list[tuple[ReasonNote, bytes, UUID, int]] = field(default_factory=list)
@@ -64,16 +67,27 @@ class SiteFold:
 
     def __post_init__(self) -> None:
         self.base = self.record.leaf_hash if self.record else None
-        self._aggregate = SiteSettings.standing_at(self.record) if self.record else None
+        # An aggregate that went on with changes which were never offered is of no use any more.
+        if self.record and (
+            self.aggregate is None or self.aggregate.version != self.record.version
+        ):
+            self.aggregate = SiteSettings.standing_at(self.record)
 
     @property
     def commands(self) -> list[SettingsCommand]:
         """The commands of this site, in order of arrival."""
         return [command for command, _ in self.answers]
 
-    def decide(self, command: SettingsCommand, around: Surroundings) -> None:
-        """Run the next command on what the ones before it left."""
-        self.answers.append((command, self._answer(command, around)))
+    def decide(self, command: SettingsCommand, around: Surroundings) -> Replay | None:
+        """Run the next command on what the ones before it left.
+
+        A Replay is returned, and no answer of this fold: it holds whatever becomes of the events.
+        """
+        answer = self._answer(command, around)
+        if isinstance(answer, Replay):
+            return answer
+        self.answers.append((command, answer))
+        return None
 
     def _answer(
         self, command: SettingsCommand, around: Surroundings
@@ -85,12 +99,12 @@ class SiteFold:
         if command.if_match is not None and version not in command.if_match:
             return VersionMismatch(command.if_match, version)
         via = command.provenance.via
-        if self._aggregate is None:
-            self._aggregate = SiteSettings.create(command.site_id, command.kind, via, around.now)
+        if self.aggregate is None:
+            self.aggregate = SiteSettings.create(command.site_id, command.kind, via, around.now)
         note = None
         if command.patch is not None:
-            note = self._change(self._aggregate, command, around)
-        record = self._offer_pending(self._aggregate, command.site_id)
+            note = self._change(self.aggregate, command, around)
+        record = self._offer_pending(self.aggregate, command.site_id)
         if note is not None:
             self.notes.append((note, self._leaf, self.originator_id, record.version))
         if command.idempotency is not None and command.key_address is not None:

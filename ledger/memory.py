@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TypeGuard
+from typing import TypeVar
 from uuid import UUID
 
 from ledger.actors import SiteIdentity
-from ledger.aggregate import SettingsRecord, Token
-from ledger.commands import AnyCommand, SettingsCommand
+from ledger.aggregate import SettingsRecord, SiteSettings, Token
+from ledger.commands import SettingsCommand
 from ledger.folding import SiteFold, Surroundings
 
-LIFE = 300.0
-"""Seconds until everything is forgotten, so that it holds what is in use."""
 LARGEST = 10_000
+"""Sites that are kept, those that changed last, and as many people."""
 CLOCK_LIFE = 0.5
 """Seconds for which a reading of the database's clock is carried on by our own."""
 BETTER_READING = 0.25
 """Seconds after which a reading is replaced by one that may be less exact."""
 REST = 16
 """Batches without a foreign append between before anything is relied on again."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Memory:
@@ -33,27 +35,25 @@ class Memory:
 
     def __init__(self) -> None:
         self._records: dict[UUID, SettingsRecord] = {}
+        self._aggregates: dict[UUID, SiteSettings] = {}
         self._tokens: dict[SiteIdentity, Token] = {}
-        self._since = 0.0
         self._clock: tuple[datetime, float] | None = None
         self._head: int | None = None
         self._rest = 0
 
-    def covers(self, commands: Sequence[AnyCommand]) -> TypeGuard[Sequence[SettingsCommand]]:
-        """Whether all that these commands' decisions rest on is known."""
-        now = time.monotonic()
-        if now - self._since > LIFE or len(self._records) > LARGEST:
-            self.forget()
-        if self._rest or self._clock is None or now - self._clock[1] > CLOCK_LIFE:
+    @property
+    def serves(self) -> bool:
+        """Whether anything may be relied on now."""
+        if self._rest or self._clock is None:
             return False
-        return all(self._knows(command) for command in commands)
+        return time.monotonic() - self._clock[1] <= CLOCK_LIFE
 
-    def _knows(self, command: AnyCommand) -> bool:
+    def covers(self, command: SettingsCommand) -> bool:
+        """Whether all that this command's decision rests on is known; only while it ``serves``."""
         # What can end as a refusal, or as the answer of an earlier time, must not rest on what
         # may be outdated: nothing would be offered that the log could refuse.
         return (
-            isinstance(command, SettingsCommand)
-            and command.patch is not None
+            command.patch is not None
             and command.if_match is None
             and command.idempotency is None
             and command.originator_id in self._records
@@ -62,18 +62,26 @@ class Memory:
 
     def surroundings(self) -> Surroundings:
         """What ``covers`` said yes to."""
-        return Surroundings(self._now(time.monotonic()), self._records, {}, self._tokens)
+        now = self._now(time.monotonic())
+        return Surroundings(now, self._records, {}, self._tokens, self._aggregates)
 
     def read(self, around: Surroundings, asked_at: float) -> None:
         """Take in what was read for a batch, asked for at ``asked_at`` (monotonic seconds)."""
         self._tokens |= around.tokens
+        _drop_oldest(self._tokens)
         self.note_clock(around.now, asked_at)
 
     def remember(self, folds: Iterable[SiteFold]) -> None:
         """Rely from now on on what these sites will be when their events are in the log."""
         for fold in folds:
-            if fold.record is not None:
+            if fold.record is not None and fold.aggregate is not None:
+                # Taken out first, so that what changed last stands last.
+                self._records.pop(fold.originator_id, None)
                 self._records[fold.originator_id] = fold.record
+                self._aggregates.pop(fold.originator_id, None)
+                self._aggregates[fold.originator_id] = fold.aggregate
+        _drop_oldest(self._records)
+        _drop_oldest(self._aggregates)
 
     def appended(self, positions: Mapping[tuple[UUID, int], int], offered: int) -> None:
         """Note where an append put ``offered`` events: elsewhere than behind the last one?"""
@@ -87,8 +95,8 @@ class Memory:
     def forget(self) -> None:
         """Know nothing of any site and of nobody."""
         self._records.clear()
+        self._aggregates.clear()
         self._tokens.clear()
-        self._since = time.monotonic()
 
     def note_clock(self, clock: datetime, asked_at: float) -> None:
         """Take in what the database's clock showed at ``asked_at`` (monotonic seconds), or later.
@@ -106,3 +114,8 @@ class Memory:
             raise AssertionError(message)
         clock, read_at = self._clock
         return clock + timedelta(seconds=at - read_at)
+
+
+def _drop_oldest(kept: dict[Key, Value]) -> None:
+    while len(kept) > LARGEST:
+        del kept[next(iter(kept))]

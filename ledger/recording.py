@@ -100,7 +100,26 @@ class Recording:
         self.run([command for command in second if command not in late])
 
     def _run_settings(self, commands: Sequence[SettingsCommand]) -> None:
-        """Decide on what the database says, without the shortcut of memory."""
+        """Decide and record these alone."""
+        draft = Draft(self._partition)
+        self.decide(draft, commands)
+        if not draft.commands or not self.mark_sent(draft.commands):
+            return
+        flight = draft.flight()
+        positions = self.answer_to(flight)
+        if positions is not None:
+            if len(positions) == len(flight.offer.events):
+                self._memory.remember(flight.folds)
+            else:
+                self._memory.forget()
+            self.settle(flight.commands, flight.folds, positions)
+
+    def decide(self, draft: Draft, commands: Sequence[SettingsCommand]) -> None:
+        """Add commands to a draft on what the database says; nothing may be in flight.
+
+        Those that need no event are answered. Raises the ledger's error where the database
+        refuses to say.
+        """
         current = self._current
         if current is None:
             raise LedgerError("A writer without current settings cannot change settings.")
@@ -111,19 +130,10 @@ class Recording:
         if around is None:
             return
         self._memory.read(around, asked_at)
-        draft = Draft(self._partition)
-        draft.add(commands, around)
-        self.settle(commands, draft.undisputed(), {})
-        flight = draft.flight()
-        if not flight.commands or not self.mark_sent(flight.commands):
-            return
-        positions = self.answer_to(flight)
-        if positions is not None:
-            if len(positions) == len(flight.offer.events):
-                self._memory.remember(flight.folds)
-            else:
-                self._memory.forget()
-            self.settle(flight.commands, flight.folds, positions)
+        settled = draft.add(commands, around)
+        answer(settled.folds, {})
+        for command, version in settled.replays:
+            self._answer_again(command, version)
 
     def mark_sent(self, commands: Sequence[AnyCommand]) -> bool:
         """Note that all are about to be sent; where one gave up just now, none is, yet."""
@@ -143,12 +153,8 @@ class Recording:
         """Answer the commands of the sites that the log took; the others run again, in order."""
         if positions:
             self._doorbell.ring()
-        left = answer(folds, positions)
-        if left.moved:
-            self.requeue([command for command in commands if command.originator_id in left.moved])
-        # Last, since it asks the database: whoever was recorded has the answer by now.
-        for command, version in left.replays:
-            self._answer_again(command, version)
+        if moved := answer(folds, positions):
+            self.requeue([command for command in commands if command.originator_id in moved])
 
     def _answer_again(self, command: SettingsCommand, version: int) -> None:
         """Answer a repeated request with what its first time gave."""

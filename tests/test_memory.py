@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from ledger import timestamps
 from ledger.aggregate import SettingsRecord
-from ledger.commands import AppendCommand, SettingsCommand
+from ledger.batch import read_surroundings
+from ledger.commands import SettingsCommand
+from ledger.errors import VersionMismatch
 from ledger.flight import Draft
-from ledger.folding import Surroundings
+from ledger.folding import SiteFold, Surroundings
 from ledger.idempotency import Idempotency
 from ledger.identity import Identity
-from ledger.memory import BETTER_READING, CLOCK_LIFE, LARGEST, LIFE, REST, Memory
+from ledger.memory import BETTER_READING, CLOCK_LIFE, LARGEST, REST, Memory
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.recording import LONGEST_READING
 
@@ -60,7 +62,7 @@ def command(**changed) -> SettingsCommand:
 def knowing(clock) -> Memory:
     """A memory of the site at version 1, and of who acts."""
     memory = Memory()
-    assert not memory.covers([command()])
+    assert not memory.covers(command())
     record = SettingsRecord(
         SITE, ORDERS_SETTINGS.fqdn, 1, 0, 1, bytes(32), ORDERS_SETTINGS.defaults(), NOON, NOON
     )
@@ -82,15 +84,14 @@ def knowing(clock) -> Memory:
         command(if_match=(2,)),
         command(idempotency=Idempotency("credential", "key", b"request")),
         command(patch=None),
-        AppendCommand(deadline=1e9, events=[]),
     ],
-    ids=["site", "actor", "principal", "if-match", "idempotency", "creation", "append"],
+    ids=["site", "actor", "principal", "if-match", "idempotency", "creation"],
 )
 def test_what_may_be_refused_or_is_not_known_is_not_covered(clock, asked):
     """Only changes that end in an event, which the log can refuse, are decided from memory."""
     memory = knowing(clock)
-    assert memory.covers([command(), command()])
-    assert not memory.covers([command(), asked])
+    assert memory.covers(command())
+    assert not memory.covers(asked)
 
 
 def test_it_remembers_what_the_last_decision_left(clock):
@@ -100,24 +101,38 @@ def test_it_remembers_what_the_last_decision_left(clock):
     assert record.leaf_hash != bytes(32)
 
 
-def test_everything_is_forgotten_after_a_while(clock):
-    """Sites and people that are not in use any more go, however busy the writer is."""
-    memory = knowing(clock)
-    for _ in range(100):
-        clock.seconds += LIFE / 99
-        memory.note_clock(NOON, clock.seconds)
-    assert not memory.covers([command()])
-    assert not memory.surroundings().tokens
-
-
 def test_it_does_not_grow_without_bound(clock):
-    """More sites than it holds, and it begins anew."""
+    """More sites or people than it holds, and those go that changed longest ago."""
     memory = knowing(clock)
-    records = memory.surroundings().records
-    sample = records[command().originator_id]
-    records |= {uuid.UUID(int=number): sample for number in range(LARGEST)}
-    assert not memory.covers([command()])
-    assert not memory.surroundings().records
+    around = memory.surroundings()
+    sample, token = around.records[command().originator_id], around.tokens[SITE, SOMEONE]
+    draft = Draft(0)
+    draft.add([command()], around)
+    (fold,) = draft.flight().folds
+    others = [uuid.UUID(int=number) for number in range(LARGEST)]
+    memory.remember(replace_fold(fold, other, sample) for other in others[:-1])
+    assert memory.covers(command())
+    memory.remember([replace_fold(fold, others[-1], sample)])
+    assert not memory.covers(command())
+    people = {(other, SOMEONE): token for other in others}
+    memory.read(Surroundings(NOON, {}, {}, people), clock.seconds)
+    now = memory.surroundings()
+    assert now.records.keys() == now.aggregates.keys() == set(others)
+    assert now.tokens.keys() == people.keys()
+
+
+def replace_fold(fold: SiteFold, originator_id: uuid.UUID, record: SettingsRecord) -> SiteFold:
+    """The fold of another site."""
+    return SiteFold(0, originator_id, record, fold.mapper, fold.aggregate)
+
+
+def test_an_aggregate_that_went_on_with_what_was_never_offered_is_made_again(clock):
+    """A draft that is dropped leaves nothing behind: the next decides on what is recorded."""
+    memory = knowing(clock)
+    for _ in range(2):
+        draft = Draft(0)
+        draft.add([command(), command()], memory.surroundings())
+        assert [event.originator_version for event in draft.flight().offer.events] == [3, 4]
 
 
 def test_a_stranger_on_the_partition_sends_it_to_rest(clock):
@@ -125,26 +140,26 @@ def test_a_stranger_on_the_partition_sends_it_to_rest(clock):
     memory = knowing(clock)
     memory.appended({(SITE, 2): 7}, 1)
     memory.appended({(SITE, 3): 8}, 1)
-    assert memory.covers([command()])
+    assert memory.serves
     memory.appended({(SITE, 4): 10}, 1)
     for position in range(11, 11 + REST):
-        assert not memory.covers([command()])
+        assert not memory.serves
         memory.appended({(SITE, position): position}, 1)
-    assert memory.covers([command()])
+    assert memory.serves
 
 
 def test_a_refused_append_sends_it_to_rest(clock):
     """Where the log did not take everything, somebody else was there."""
     memory = knowing(clock)
     memory.appended({}, 1)
-    assert not memory.covers([command()])
+    assert not memory.serves
 
 
 def test_an_old_reading_of_the_clock_is_not_carried_on(clock):
     """After half a second without a reading the database is asked."""
     memory = knowing(clock)
     clock.seconds += CLOCK_LIFE + 0.001
-    assert not memory.covers([command()])
+    assert not memory.serves
 
 
 delays = st.floats(0, 0.2)
@@ -178,7 +193,7 @@ def warm(ledger, *sites) -> None:
     """Let the writer learn the sites."""
     for site in sites:
         update(ledger, site.site_id, {})
-        assert writer_of(ledger)._memory.covers([command(site_id=site.site_id)])
+        assert writer_of(ledger)._memory.covers(command(site_id=site.site_id))
 
 
 def test_a_draft_that_rests_on_what_the_log_refuses_is_decided_again(ledger):
@@ -264,3 +279,49 @@ def test_a_wait_for_the_lock_does_not_put_the_clock_forward(ledger):
         lock.release()
         change.result()
     assert writer_of(ledger)._memory._clock == known
+
+
+def test_only_what_is_not_known_is_read(ledger, monkeypatch):
+    """A stranger costs the others of its batch nothing: they are decided while it waits."""
+    site, stranger = ledger.create_site(), ledger.create_site()
+    warm(ledger, site)
+    truly, asked = read_surroundings, []
+
+    def read(connection, partition, current, commands):
+        asked.append([command.provenance.origin for command in commands])
+        return truly(connection, partition, current, commands)
+
+    monkeypatch.setattr("ledger.recording.read_surroundings", read)
+    with held_lock(ledger.database_url) as lock:
+        flying = submit(ledger, site.site_id, {}, "flying")
+        lock.until_waiting()
+        known = submit(ledger, site.site_id, INVOICE, "known")
+        unknown = submit(ledger, stranger.site_id, INVOICE, "unknown", if_match=(1,))
+        lock.release()
+        assert [change.result().version for change in (flying, known, unknown)] == [3, 4, 2]
+    assert asked == [["unknown"]]
+    examine(ledger.database_url)
+
+
+def test_nobody_of_a_site_overtakes_whoever_must_be_read_for(ledger):
+    """A condition is judged by what the changes before it leave, and before the ones after it."""
+    site = ledger.create_site()
+    warm(ledger, site)
+    key = Idempotency("credential", "key", b"request")
+    with held_lock(ledger.database_url) as lock:
+        changes = [submit(ledger, site.site_id, {}, "flying")]
+        lock.until_waiting()
+        changes.append(submit(ledger, site.site_id, INVOICE, "drafted"))
+        changes.append(submit(ledger, site.site_id, {}, "condition", if_match=(4,)))
+        refused = submit(ledger, site.site_id, {}, "outdated", if_match=(4,))
+        changes.append(submit(ledger, site.site_id, {}, "keyed", idempotency=key))
+        changes.append(submit(ledger, site.site_id, {}, "behind"))
+        again = submit(ledger, site.site_id, {}, "again", idempotency=key)
+        lock.release()
+        versions = [change.result().version for change in changes]
+        assert isinstance(refused.exception(), VersionMismatch)
+        assert again.result().version == 6
+    assert versions == [3, 4, 5, 6, 7]
+    assert "again" not in examine(ledger.database_url).tags
+    repeated = submit(ledger, site.site_id, {}, "repeated", idempotency=key)
+    assert repeated.result().version == 6
