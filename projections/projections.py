@@ -89,7 +89,7 @@ class Projections:
             raise ConfigError(
                 "A rebuild needs the role that owns the tables: set LEDGER_MIGRATION_URL."
             )
-        with Database(owner_url, pool_size=2) as owner:
+        with Database(owner_url, pool_size=rebuild.CONNECTIONS) as owner:
             return rebuild.rebuild(owner, self._history, self._partitions(), progress)
 
     def check(self, progress: Progress | None = None) -> list[Checked]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from ledger import eventlog
 from ledger.database import (
@@ -20,9 +21,12 @@ from ledger.database import (
 from ledger.errors import ConfigError, Unavailable
 from projections import cursors, follow
 from projections.history import SettingsHistoryTable
+from projections.workers import Workers
 
 Progress = Callable[[int, int], None]
 PAGE = 5000
+CONNECTIONS = 2
+"""At work at a time: each keeps one of the server's processors busy."""
 REBUILDING = -1
 """Stands for a partition in the lock's key: one rebuild at a time."""
 SWAP_ATTEMPTS = 100
@@ -34,6 +38,15 @@ class Rebuilt:
 
     events: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The events of a partition behind ``after``, up to and with ``upto``."""
+
+    partition: int
+    after: int
+    upto: int
 
 
 def rebuild(
@@ -51,18 +64,21 @@ def rebuild(
     next one removes.
     """
     began = time.monotonic()
-    with closing(owner.connect("rebuild")) as connection, translated_errors():
+    with (
+        closing(owner.connect("rebuild")) as connection,
+        Workers(owner, CONNECTIONS) as workers,
+        translated_errors(),
+    ):
         _expect_owner(connection, history)
         _claim(connection)
         _run(connection, _DROP_FRESH)
         _run(connection, _CREATE_FRESH)
         filling = _Filling(connection, history, partitions, progress)
-        filling.catch_up()
+        filling.catch_up(workers)
         # Indexes are made at once over all rows: several times as fast as row by row.
-        for statement in _statements(connection, _INDEXES, history):
-            _run(connection, statement)
-        _run(connection, "ANALYZE settings_history_fresh, settings_history_fields_fresh")
-        _swap(connection, history, filling)
+        for query in (_INDEXES, _CONSTRAINTS, _ANALYZE):
+            _run_all(workers, _statements(connection, query, history))
+        _swap(connection, workers, history, filling)
         return Rebuilt(sum(filling.reached.values()), time.monotonic() - began)
 
 
@@ -81,31 +97,41 @@ class _Filling:
         self._progress = progress
         self.reached = dict.fromkeys(sorted(partitions), 0)
 
-    def catch_up(self) -> None:
-        """Take on what the log has by now, page by page."""
-        for partition in self.reached:
-            while self._has_more(partition):
-                with self._connection.transaction():
-                    self._take_page(partition)
+    def catch_up(self, workers: Workers) -> None:
+        """Take on what the log has by now, several pages at a time."""
+        while pages := self._pages():
+            self._note(workers.do(partial(self._take, page) for page in pages), pages)
 
     def finish(self) -> None:
         """Take on the rest, in the transaction that holds the cursors."""
-        for partition in self.reached:
-            while self._has_more(partition):
-                self._take_page(partition)
+        while pages := self._pages():
+            self._note((self._take(page, self._connection) for page in pages), pages)
 
-    def _has_more(self, partition: int) -> bool:
-        return self.reached[partition] < eventlog.head(self._connection, partition)
+    def _pages(self) -> list[Page]:
+        """What the log has by now beyond what was reached."""
+        return [
+            Page(partition, after, min(after + PAGE, head))
+            for partition, reached in self.reached.items()
+            for head in [eventlog.head(self._connection, partition)]
+            for after in range(reached, head, PAGE)
+        ]
 
-    def _take_page(self, partition: int) -> None:
-        follow.prepare(self._connection)
-        after = self.reached[partition]
-        upto = follow.readable(self._connection, partition, after, PAGE)
-        self._history.apply_fresh(self._connection, partition, after, upto)
-        self.reached[partition] = upto
-        if self._progress is not None:
-            heads = {one: eventlog.head(self._connection, one) for one in self.reached}
-            self._progress(sum(self.reached.values()), sum(heads.values()))
+    def _take(self, page: Page, connection: Connection) -> Page:
+        follow.prepare(connection)
+        after = page.after
+        while after < page.upto:
+            upto = follow.readable(connection, page.partition, after, page.upto - after)
+            self._history.apply_fresh(connection, page.partition, after, upto)
+            after = upto
+        return page
+
+    def _note(self, taken: Iterable[Page], pages: Sequence[Page]) -> None:
+        """Keep account of pages as they are taken, which they are in order."""
+        heads = dict(self.reached) | {page.partition: page.upto for page in pages}
+        for page in taken:
+            self.reached[page.partition] = page.upto
+            if self._progress is not None:
+                self._progress(sum(self.reached.values()), sum(heads.values()))
 
 
 def _expect_owner(connection: Connection, history: SettingsHistoryTable) -> None:
@@ -128,10 +154,12 @@ def _claim(connection: Connection) -> None:
         raise ConfigError("The projection is being rebuilt already; wait until that has ended.")
 
 
-def _swap(connection: Connection, history: SettingsHistoryTable, filling: _Filling) -> None:
+def _swap(
+    connection: Connection, workers: Workers, history: SettingsHistoryTable, filling: _Filling
+) -> None:
     """Replace the old tables; a long reader is waited for without holding up the others."""
     for _ in range(SWAP_ATTEMPTS):
-        filling.catch_up()
+        filling.catch_up(workers)
         reached = dict(filling.reached)
         try:
             with connection.transaction():
@@ -162,6 +190,11 @@ def _run(connection: Connection, statement: str) -> None:
     connection.execute(statement.encode())
 
 
+def _run_all(workers: Workers, statements: Iterable[str]) -> None:
+    for _ in workers.do(partial(_run, statement=statement) for statement in statements):
+        pass
+
+
 def _statements(connection: Connection, query: str, history: SettingsHistoryTable) -> list[str]:
     """Statements that the catalogue of this very database gives, quoted by it."""
     rows = connection.execute(query.encode(), {"tables": list(history.tables)})
@@ -174,24 +207,35 @@ CREATE TABLE settings_history_fresh (LIKE settings_history INCLUDING ALL EXCLUDI
 CREATE TABLE settings_history_fields_fresh
     (LIKE settings_history_fields INCLUDING ALL EXCLUDING INDEXES);
 """
-# Whatever indexes and privileges the old tables have by now, the fresh ones get the same.
+# Whatever indexes and privileges the old tables have by now, the fresh ones get the same. Those
+# of constraints are made as indexes first, since a table can get several of these at a time.
 _INDEXES = """
-SELECT CASE
-    WHEN pg_constraint.oid IS NOT NULL THEN format(
-        'ALTER TABLE %%I ADD CONSTRAINT %%I %%s',
-        home.relname || '_fresh', index.relname || '_fresh', pg_get_constraintdef(pg_constraint.oid))
-    ELSE format(
-        'CREATE %%s %%I ON %%I USING %%s',
-        CASE WHEN indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END,
-        index.relname || '_fresh', home.relname || '_fresh',
-        substring(pg_get_indexdef(index.oid) FROM ' USING (.*)$'))
-    END AS statement
+SELECT format(
+    'CREATE %%s %%I ON %%I USING %%s',
+    CASE WHEN indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END,
+    index.relname || '_fresh', home.relname || '_fresh',
+    substring(pg_get_indexdef(index.oid) FROM ' USING (.*)$')) AS statement
 FROM pg_index
 JOIN pg_class AS index ON index.oid = indexrelid
 JOIN pg_class AS home ON home.oid = indrelid
-LEFT JOIN pg_constraint ON conindid = indexrelid AND contype IN ('p', 'u')
 WHERE home.relname = ANY (%(tables)s) AND home.relnamespace = current_schema()::regnamespace
 ORDER BY index.relname
+"""
+_CONSTRAINTS = """
+SELECT format(
+    'ALTER TABLE %%I ADD CONSTRAINT %%I %%s USING INDEX %%I',
+    home.relname || '_fresh', index.relname || '_fresh',
+    CASE contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END,
+    index.relname || '_fresh') AS statement
+FROM pg_constraint
+JOIN pg_class AS index ON index.oid = conindid
+JOIN pg_class AS home ON home.oid = conrelid
+WHERE home.relname = ANY (%(tables)s) AND home.relnamespace = current_schema()::regnamespace
+  AND contype IN ('p', 'u')
+ORDER BY index.relname
+"""
+_ANALYZE = """
+SELECT format('ANALYZE %%I', name || '_fresh') AS statement FROM unnest(%(tables)s::text[]) AS name
 """
 _REPLACEMENTS = """
 WITH old AS (

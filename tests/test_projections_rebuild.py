@@ -144,17 +144,41 @@ def test_a_long_reader_is_waited_for(ledger: Ledger, monkeypatch: pytest.MonkeyP
     assert_whole(ledger)
 
 
-def test_a_rebuild_that_was_killed_is_in_nobodys_way(ledger: Ledger) -> None:
+def test_a_rebuild_that_was_killed_is_in_nobodys_way(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its tables are removed by the next; the history is read on meanwhile."""
+    monkeypatch.setattr(rebuild, "PAGE", 1)
     site = ledger.create_site()
+    for patch in PATCHES:
+        site.update(patch)
+    events = len(PATCHES) + 1
 
     def die(done: int, total: int) -> None:
+        # Others have begun the pages that follow.
+        assert (done, total) == (1, events)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ledger.projections.rebuild(HISTORY, die)
-    assert len(site.history.changes()) == 1
-    assert ledger.projections.rebuild(HISTORY).events == 1
+    assert len(site.history.changes()) == events
+    assert ledger.projections.rebuild(HISTORY).events == events
+    assert_whole(ledger)
+
+
+def test_pages_are_taken_side_by_side_and_told_of_in_order(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever is done first, what was told of as done is done."""
+    monkeypatch.setattr(rebuild, "PAGE", 1)
+    monkeypatch.setattr(rebuild, "CONNECTIONS", 3)
+    site = ledger.create_site()
+    for patch in PATCHES:
+        site.update(patch)
+    events = len(PATCHES) + 1
+    said: list[tuple[int, int]] = []
+    ledger.projections.rebuild(HISTORY, lambda *so_far: said.append(so_far))
+    assert said == [(done, events) for done in range(1, events + 1)]
     assert_whole(ledger)
 
 
