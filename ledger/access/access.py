@@ -16,7 +16,7 @@ from cachetools import TTLCache
 from ledger.access.grants import Grants
 from ledger.access.outside import OutsideTokens, looks_outside
 from ledger.access.revocations import REVOKED_WITHIN, RecentRevocations
-from ledger.access.tokens import TOKEN_PREFIX, AccessToken, AccessTokens
+from ledger.access.tokens import TOKEN_PREFIX, AccessToken, AccessTokens, app_caller
 from ledger.directory import ApiKey, App, Client, Installation, Revocations
 from ledger.errors import InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from ledger.identity import Identity
@@ -111,7 +111,7 @@ class Access:
             raise PermissionDenied(refusal) from None
         if installation.site_id != site_id or installation.uninstalled_at is not None:
             raise PermissionDenied(refusal)
-        return _app_caller(app.app_id, instance_id, site_id, app.scopes)
+        return app_caller(app.app_id, instance_id, site_id, app.scopes)
 
     def token_caller(self, token: str) -> tuple[Caller, int, int]:
         """Who a signed token is, and its ``iat`` and ``exp``.
@@ -162,18 +162,7 @@ def _holding(token: AccessToken, revocations: Revocations) -> Caller:
         raise Unauthenticated("The app is not installed on the site any more.")
     if token.secret_prefix in revocations.secrets:
         raise Unauthenticated("The secret that the access token was got by was revoked.")
-    return _app_caller(token.app_id, token.instance_id, token.site_id, token.scopes)
-
-
-def _app_caller(app_id: UUID, instance_id: UUID, site_id: UUID, scopes: frozenset[str]) -> Caller:
-    return Caller(
-        identity=Identity.app(app_id),
-        site_id=site_id,
-        scopes=scopes,
-        credential=str(instance_id),
-        instance_id=instance_id,
-        client=str(instance_id),
-    )
+    return token.caller
 
 
 def _fingerprint(token: str) -> bytes:

@@ -16,6 +16,8 @@ from cachetools import LRUCache
 from ledger.access.jws import is_compact
 from ledger.directory import Client
 from ledger.errors import Unauthenticated
+from ledger.identity import Identity
+from ledger.permissions import Caller
 from ledger.secrets import Keyring
 
 LIFETIME = 4 * 60 * 60
@@ -38,15 +40,25 @@ _REQUIRED = [
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a token says: the app, its instance on a site, its scopes, and the secret it was got by."""
+    """What a token says: who holds it (an app's instance on a site), and the secret it was got by."""
 
-    app_id: UUID
+    caller: Caller
     instance_id: UUID
-    site_id: UUID
-    scopes: frozenset[str]
     secret_prefix: str
     issued_at: int
     expires_at: int
+
+
+def app_caller(app_id: UUID, instance_id: UUID, site_id: UUID, scopes: frozenset[str]) -> Caller:
+    """An app that acts for itself through its instance on a site."""
+    return Caller(
+        identity=Identity.app(app_id),
+        site_id=site_id,
+        scopes=scopes,
+        credential=str(instance_id),
+        instance_id=instance_id,
+        client=str(instance_id),
+    )
 
 
 class AccessTokens:
@@ -125,11 +137,13 @@ class AccessTokens:
     def _checked(self, header: dict[str, Any], claims: dict[str, Any]) -> AccessToken:
         if header.get("typ") != _TYPE or header.get("kid") != self._key_id:
             raise jwt.InvalidTokenError
+        instance_id = UUID(claims["instance_id"])
+        scopes = frozenset(claims["scope"].split())
         return AccessToken(
-            app_id=UUID(claims["client_id"]),
-            instance_id=UUID(claims["instance_id"]),
-            site_id=UUID(claims["site_id"]),
-            scopes=frozenset(claims["scope"].split()),
+            caller=app_caller(
+                UUID(claims["client_id"]), instance_id, UUID(claims["site_id"]), scopes
+            ),
+            instance_id=instance_id,
             secret_prefix=str(claims["secret"]),
             issued_at=int(claims["iat"]),
             expires_at=int(claims["exp"]),
