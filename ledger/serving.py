@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.assembly import Ledger
 from ledger.config import Network, is_loopback
@@ -29,6 +28,8 @@ Result = TypeVar("Result")
 GRACE = 0.5
 """Seconds that a request under way gets to finish once the server is asked to stop."""
 BACKLOG = 2048
+YOUNG_OBJECTS = 10_000
+"""How many objects come between two looks for circles among them."""
 PATIENCE = 1.5
 """Seconds in which a database answers that can still record what waits."""
 PAUSE = 0.25
@@ -61,16 +62,20 @@ class Service:
     async def run(self, stop: asyncio.Event, listening: Callable[[], None] | None = None) -> None:
         """Serve until ``stop`` is set; ``listening`` is called once requests are answered."""
         from ledger.web import create_app
+        from ledger.web.protocol import HttpProtocol
 
         app = create_app(self._ledger)
         # What is there by now stays: looking it over again and again costs a fifth of a request.
         gc.collect()
         gc.freeze()
+        # A request makes hundreds of objects and no circles: looked for less often than every 700.
+        gc.set_threshold(YOUNG_OBJECTS)
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=HttpProtocol,
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             # A plain number of seconds to asyncio, whatever its type says.
             timeout_graceful_shutdown=GRACE,  # type: ignore[arg-type]
@@ -191,19 +196,6 @@ def run_until_stopped(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with the contract's body for what is none: it never gets to the API."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 the parser's words are not ours
-        """Answer bytes that cannot be understood, and hang up."""
-        from ledger.web.malformed import malformed
-
-        headers, body = malformed()
-        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
-        self.transport.close()
 
 
 class _Departure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -16,6 +15,7 @@ from ledger.errors import LedgerError
 from ledger.kinds import KINDS
 from ledger.settings import SettingsKind
 from ledger.web.callers import Callers
+from ledger.web.direct import Address, Api, Endpoint
 from ledger.web.documentation import DESCRIPTION, document, version
 from ledger.web.errors import cut_off, internal_error, refuse, refuse_in_framework
 from ledger.web.event_routes import add_event_routes
@@ -31,7 +31,7 @@ from ledger.web.settings_routes import add_settings_routes
 from ledger.web.undo_routes import add_undo_routes
 
 
-def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None) -> FastAPI:
+def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None) -> Api:
     """Serve a ledger that is open, and that the caller closes after the server has stopped.
 
     Whoever is about to stop the server sets ``app.state.closing``: requests that wait for
@@ -49,8 +49,9 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
     )
     app.state.closing = False
     callers = Callers(ledger)
+    direct: dict[Address, Endpoint] = {}
     for kind in served:
-        add_settings_routes(app, ledger, callers, kind)
+        direct |= add_settings_routes(app, ledger, callers, kind)
     histories = Histories(ledger)
     for name, kind in resource_names(served).items():
         add_history_routes(app, ledger, callers, histories, name, kind)
@@ -66,7 +67,7 @@ def create_app(ledger: ServedLedger, kinds: Iterable[SettingsKind] | None = None
     app.add_exception_handler(405, _method_not_allowed)
     app.add_middleware(RequestIds, crashed=internal_error, cut_off=cut_off)
     document(app, served)
-    return app
+    return Api(app, direct)
 
 
 async def _method_not_allowed(request: Request, _error: Exception) -> Response:

@@ -55,12 +55,7 @@ async def read_parameters(request: Request) -> dict[str, str]:
 def parse_json(body: bytes) -> Any:
     """Bytes as JSON; see ``read_json``."""
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_float=_float,
-        )
+        value = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise _malformed("it is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -138,6 +133,11 @@ def _float(text: str) -> float:
     if not math.isfinite(number):
         raise _malformed("it holds a number out of range")
     return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_float
+)
 
 
 def _expect_shallow(value: Any) -> None:

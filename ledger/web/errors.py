@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -54,8 +55,12 @@ def json_reply(
     status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
     """A JSON reply; text that cannot be encoded is shown as its escape."""
-    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return Response(printable(text), status, headers, media_type="application/json")
+    try:
+        encoded = orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+        encoded = printable(text).encode()
+    return Response(encoded, status, headers, media_type="application/json")
 
 
 def application_error(

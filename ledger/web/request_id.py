@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from uuid import uuid4
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid4
 
 HEADER = "X-Wix-Request-Id"
+_NAME = HEADER.lower().encode()
 _STATE = "ledger.request_id"
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class RequestIds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)[HEADER] = identifier
+                message["headers"] = [*message["headers"], (_NAME, identifier.encode())]
             await send(message)
 
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,8 +18,10 @@ from ledger.identity import Provenance, Via
 from ledger.permissions import Caller
 from ledger.settings import SettingsKind
 from ledger.web import headers
+from ledger.web.answers import Answers
 from ledger.web.bodies import read_json, request_hash
 from ledger.web.callers import Callers
+from ledger.web.direct import Address, Endpoint
 from ledger.web.documentation import describe_get, describe_patch
 from ledger.web.errors import json_reply
 from ledger.web.reads import CurrentReads
@@ -30,12 +31,13 @@ from ledger.web.served import ServedLedger
 
 def add_settings_routes(
     app: FastAPI, ledger: ServedLedger, callers: Callers, kind: SettingsKind
-) -> None:
-    """Add the routes of one kind, exactly as the seeds show them."""
+) -> dict[Address, Endpoint]:
+    """Add the routes of one kind, exactly as the seeds show them; what is asked most of it."""
     routes = _SettingsRoutes(ledger, callers, kind)
     app.add_api_route(kind.path, routes.get, methods=["GET"], **describe_get(kind))
     app.add_api_route(kind.path, routes.get, methods=["HEAD"], include_in_schema=False)
     app.add_api_route(kind.path, routes.patch, methods=["PATCH"], **describe_patch(kind))
+    return {("GET", kind.path): routes.get, ("PATCH", kind.path): routes.patch}
 
 
 class _SettingsRoutes:
@@ -44,6 +46,7 @@ class _SettingsRoutes:
         self._callers = callers
         self._consistency = ConsistencyTokens(ledger.keyring)
         self._reads = CurrentReads(ledger, kind)
+        self._answers: Answers[SettingsRecord] = Answers()
         self._kind = kind
 
     async def get(self, request: Request) -> Response:
@@ -69,13 +72,12 @@ class _SettingsRoutes:
             if_match=if_match,
             idempotency=idempotency_of(request, caller, if_match, body),
         )
-        # A change that was handed over is recorded whether or not its caller stays to hear of it.
-        record = await asyncio.shield(asyncio.wrap_future(change))
-        reply = self._reply(record)
-        reply.headers[CONSISTENT] = self._consistency.mint(
+        # What was handed over is recorded whether or not its caller stays to hear of it.
+        record = await self._answers.of(change)
+        seen = self._consistency.mint(
             record.partition, record.position, request.headers.get(CONSISTENT)
         )
-        return reply
+        return self._reply(record, {CONSISTENT: seen})
 
     def _patch(self, body: Any) -> Any:
         """What stands under the wrapper; every violation of the whole body at once."""
@@ -105,9 +107,10 @@ class _SettingsRoutes:
             return error.violations
         return ()
 
-    def _reply(self, record: SettingsRecord) -> Response:
+    def _reply(self, record: SettingsRecord, more: dict[str, str] | None = None) -> Response:
         settings = self._kind.reply(record.settings, record.created, record.updated)
-        return json_reply(200, {self._kind.wrapper: settings}, _reply_headers(record))
+        shown = _reply_headers(record) | (more or {})
+        return json_reply(200, {self._kind.wrapper: settings}, shown)
 
 
 def _reply_headers(record: SettingsRecord) -> dict[str, str]:
