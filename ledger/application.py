@@ -22,6 +22,7 @@ from ledger.directory import Site
 from ledger.errors import InvalidInput
 from ledger.idempotency import Idempotency
 from ledger.identity import Identity, Provenance
+from ledger.latch import Latch
 from ledger.mapper import SettingsMapper
 from ledger.recorder import CurrentSnapshots, PartitionLog, SnapshotMapper
 from ledger.settings import SettingsKind, UnknownFields
@@ -106,14 +107,47 @@ class SettingsLedger(Application[UUID]):
         InvalidInput and Unavailable at once; the future raises VersionMismatch,
         IdempotencyConflict, ChangeRefused, Unavailable and OutcomeUnknown.
         """
+        future: Future[SettingsRecord] = Future()
+        command = self._command(site_id, kind, patch, provenance, if_match, idempotency, future)
+        self._writer.submit(command)
+        return future
+
+    def update(
+        self,
+        site_id: UUID,
+        kind: SettingsKind,
+        patch: Mapping[str, Any] | None,
+        provenance: Provenance,
+        *,
+        if_match: Sequence[int] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> SettingsRecord:
+        """The same, waited for. Raises all that ``submit`` and its future raise."""
+        latch: Latch[SettingsRecord] = Latch()
+        command = self._command(site_id, kind, patch, provenance, if_match, idempotency, latch)
+        self._writer.record(command)
+        return latch.result()
+
+    def _command(
+        self,
+        site_id: UUID,
+        kind: SettingsKind,
+        patch: Mapping[str, Any] | None,
+        provenance: Provenance,
+        if_match: Sequence[int] | None,
+        idempotency: Idempotency | None,
+        future: Future[SettingsRecord] | Latch[SettingsRecord],
+    ) -> SettingsCommand:
+        """The change, once its parts were found to be in order."""
         _check_provenance(provenance)
         if idempotency is not None:
             _check_text("idempotency key", idempotency.key)
             _check_text("credential", idempotency.credential)
         if patch is not None:
             patch = kind.validate_patch(patch, unknown_fields=self._unknown_fields)
-        command = SettingsCommand(
+        return SettingsCommand(
             deadline=deadline_in(self._write_timeout),
+            future=future,
             site_id=site_id,
             kind=kind,
             patch=patch,
@@ -121,8 +155,6 @@ class SettingsLedger(Application[UUID]):
             if_match=if_match,
             idempotency=idempotency,
         )
-        self._writer.submit(command)
-        return command.future
 
     def close(self) -> None:
         """Record what waits, then stop."""

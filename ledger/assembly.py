@@ -222,9 +222,10 @@ class Ledger:
         idempotency: Idempotency | None = None,
     ) -> SettingsRecord:
         """Change settings and wait until the change is durable; see ``SettingsLedger.submit``."""
-        return self.submit(
+        application = self.application(self.directory.site(site_id).partition)
+        return application.update(
             site_id, kind, patch, provenance, if_match=if_match, idempotency=idempotency
-        ).result()
+        )
 
     @cached_property
     def audit(self) -> Audit:

@@ -26,6 +26,7 @@ class CommandQueue:
         self._closed = False
         # Whoever takes may wait for the database as well, so it is woken by way of a pipe.
         self._asleep = False
+        self._woken = False
         self._bell: tuple[int, int] | None = None
         self.held = 0
 
@@ -74,9 +75,10 @@ class CommandQueue:
         return batch
 
     def wait(self, socket: int | None = None) -> None:
-        """Return once a command waits, the queue is closed or the ``socket`` can be read."""
+        """Return once a command waits, ``wake`` or ``close`` was called or the ``socket`` can be read."""
         with self._lock:
-            if self._waiting or (self._closed and socket is None):
+            woken, self._woken = self._woken, False
+            if self._waiting or woken or (self._closed and socket is None):
                 return
             self._bell = self._bell or _pipe()
             self._asleep = True
@@ -87,9 +89,21 @@ class CommandQueue:
                 poll.register(source, select.POLLIN)
         poll.poll()
         with self._lock:
-            self._asleep = False
+            self._asleep = self._woken = False
             with suppress(BlockingIOError):
                 os.read(bell, 64)
+
+    def wake(self) -> None:
+        """Have whoever waits, or will wait next, look around."""
+        with self._lock:
+            self._woken = True
+            self._wake()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits, and commands are still accepted."""
+        with self._lock:
+            return not self._waiting and not self._closed
 
     def expired(self, now: float) -> list[AnyCommand]:
         """The waiting commands whose deadline has passed at ``now`` (monotonic seconds)."""

@@ -17,6 +17,7 @@ from ledger.aggregate import SettingsRecord, originator_id
 from ledger.errors import LedgerError, OutcomeUnknown, Unavailable
 from ledger.idempotency import Idempotency, KeyAddress
 from ledger.identity import Identity, Provenance
+from ledger.latch import Latch
 from ledger.settings import SettingsKind
 
 Answer = TypeVar("Answer")
@@ -31,7 +32,7 @@ class Command(Generic[Answer]):
     """
 
     deadline: float
-    future: Future[Answer] = field(default_factory=Future)
+    future: Future[Answer] | Latch[Answer] = field(default_factory=Future)
     sent: bool = False
     _settling: threading.Lock = field(default_factory=threading.Lock)
 

@@ -58,6 +58,11 @@ class Draft:
             self.folds[key] = fold
         return fold
 
+    @property
+    def size(self) -> int:
+        """The bytes of its events."""
+        return sum(len(event.state) for fold in self.folds.values() for event in fold.events)
+
     def flight(self) -> Flight:
         """What is offered of it."""
         folds = list(self.folds.values())

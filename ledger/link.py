@@ -48,6 +48,7 @@ class Link:
         self.connection: Connection | None = None
         self._appending: Statement | None = None
         self._sent = False
+        self._fetched: list[bytes | None] | None = None
         self._in_doubt = False
 
     def insisting(
@@ -96,6 +97,9 @@ class Link:
         def offer(connection: Connection) -> list[bytes | None]:
             appending = self._prepared(connection)
             try:
+                if self._fetched is not None:
+                    fetched, self._fetched = self._fetched, None
+                    return fetched
                 if not self._sent:
                     appending.send(parameters)
                 self._sent = False
@@ -112,6 +116,30 @@ class Link:
             raise
         finally:
             self._in_doubt = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``send`` need not connect first."""
+        return self._appending is not None
+
+    def fetch(self, until: float) -> bool:
+        """Take in the answer to what was sent, waiting until ``until`` (monotonic seconds).
+
+        False where none has come, or it is an error: ``answer`` deals with that, and may take
+        longer.
+        """
+        if self._appending is None or not self._sent:
+            return False
+        try:
+            if not self._appending.wait(until):
+                return False
+            self._fetched = self._appending.answer()
+        except DatabaseError as error:
+            self._in_doubt |= is_lost(error)
+            self.disconnect()
+            return False
+        self._sent = False
+        return True
 
     @property
     def socket(self) -> int | None:
@@ -133,7 +161,7 @@ class Link:
         if self.connection is not None:
             with suppress(DatabaseError):
                 self.connection.close()
-            self.connection = self._appending = None
+            self.connection = self._appending = self._fetched = None
             self._sent = False
 
     def _connected(self) -> Connection:

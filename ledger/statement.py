@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -55,16 +56,25 @@ class Statement:
         self._pgconn.consume_input()
         return not self._pgconn.is_busy()
 
+    def wait(self, until: float) -> bool:
+        """Whether the answer has come, at last by ``until`` (monotonic seconds)."""
+        while self._pgconn.is_busy():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._await(select.POLLIN, left)
+        return True
+
     def _next_result(self) -> pq.abc.PGresult | None:
         while self._pgconn.is_busy():
             self._await(select.POLLIN)
         return self._pgconn.get_result()
 
-    def _await(self, event: int) -> None:
+    def _await(self, event: int, seconds: float | None = None) -> None:
         """Block until the server speaks (or, where asked for, listens); take in what it says."""
         poll = select.poll()
         poll.register(self._pgconn.socket, event)
-        poll.poll()
+        poll.poll(None if seconds is None else seconds * 1000)
         self._pgconn.consume_input()
 
     def _raise_for(self, result: pq.abc.PGresult) -> None:

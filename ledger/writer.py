@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
 
 from ledger.batch import CurrentSettings
+from ledger.batches import Batches
 from ledger.commandqueue import CommandQueue
-from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
+from ledger.commands import AnyCommand
 from ledger.database import Database
 from ledger.doorbell import Doorbell
-from ledger.errors import LedgerError, OutcomeUnknown
-from ledger.flight import Draft, Flight
 from ledger.link import Link
 from ledger.memory import Memory
-from ledger.recording import UNFORESEEN, Recording
+from ledger.recording import Recording
 
 logger = logging.getLogger(__name__)
 
-MOST_PER_BATCH = 512
 EXPIRY_INTERVAL = 0.1
+FAILED = "the writer of partition %d failed"
 
 
 class Writer:
@@ -30,9 +28,7 @@ class Writer:
     A batch is decided and offered to the log as one transaction. What the log took is answered;
     a site that someone else moved meanwhile runs again in the next batch. When the connection
     breaks after sending, the identical bytes are offered again until the log says whether it has
-    them. While a batch is in flight, the next is decided already where memory covers it, on what
-    the one in flight will have left; if the log refuses that, it is decided again. Safe to use
-    from any number of threads.
+    them. Safe to use from any number of threads.
     """
 
     def __init__(
@@ -51,11 +47,8 @@ class Writer:
         self._recording = Recording(
             partition, self._link, current, self._queue, self._memory, doorbell
         )
-        self._unread: list[SettingsCommand] = []
-        self._draft = Draft(partition)
-        self._flight: Flight | None = None
-        self._running: Sequence[AnyCommand] = ()
-        # Whoever holds it may touch what stands above: the thread, unless it rests.
+        self._batches = Batches(partition, self._link, self._queue, self._memory, self._recording)
+        # Whoever holds it may take a step: the thread, unless it rests.
         self._turn = threading.Lock()
         self._starting = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -66,6 +59,32 @@ class Writer:
         if not self._threads:
             self._start()
         self._queue.put(command)
+
+    def record(self, command: AnyCommand) -> None:
+        """The same for a caller who then waits: does the work where nobody else is at it.
+
+        To hand it over and back costs a thread's wake-up each, half of a lone change's time.
+        """
+        if not self._threads:
+            self._start()
+        # In the main thread a signal's handler may raise at any point: it only waits.
+        if threading.current_thread() is threading.main_thread() or not self._did(command):
+            self._queue.put(command)
+
+    def _did(self, command: AnyCommand) -> bool:
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return self._batches.alone(command)
+        except Exception:
+            logger.exception(FAILED, self.partition)
+            self._batches.give_up()
+            return True
+        finally:
+            left = self._batches.busy
+            self._turn.release()
+            if left:
+                self._queue.wake()
 
     def close(self) -> None:
         """Record what waits, then stop. Whatever cannot be recorded ends at its deadline.
@@ -91,49 +110,16 @@ class Writer:
 
     def _loop(self) -> None:
         with self._turn:
-            while self._busy or not self._queue.drained:
+            while self._batches.busy or not self._queue.drained:
                 try:
-                    self._step()
+                    if not self._batches.step():
+                        self._rest()
                 except Exception:
-                    logger.exception("the writer of partition %d failed", self.partition)
-                    self._give_up()
+                    logger.exception(FAILED, self.partition)
+                    self._batches.give_up()
             self._link.disconnect()
         self._finished.set()
         self._queue.dispose()
-
-    @property
-    def _busy(self) -> bool:
-        return bool(self._flight or self._draft.commands or self._unread)
-
-    @property
-    def _in_flight(self) -> list[AnyCommand]:
-        """All that was taken from the queue and is not answered."""
-        flying = self._flight.commands if self._flight else ()
-        return [*self._running, *flying, *self._draft.commands, *self._unread]
-
-    def _expire_loop(self) -> None:
-        while not self._finished.wait(EXPIRY_INTERVAL):
-            now = time.monotonic()
-            for command in [*self._queue.expired(now), *self._in_flight]:
-                if command.deadline <= now:
-                    command.expire()
-
-    def _step(self) -> None:
-        """Take what waits, and do the next that can be done; wait where nothing can."""
-        batch = self._running = self._queue.take(MOST_PER_BATCH - self._queue.held)
-        if batch:
-            self._accept(batch)
-        self._running = ()
-        if self._flight is None:
-            self._look()
-            if self._draft.commands:
-                self._launch()
-            elif not batch:
-                self._rest()
-        elif self._queue.held >= MOST_PER_BATCH or self._link.answered:
-            self._land()
-        elif not batch:
-            self._queue.wait(self._link.socket)
 
     def _rest(self) -> None:
         """Wait for work, while others may do it."""
@@ -143,119 +129,13 @@ class Writer:
         finally:
             self._turn.acquire()
 
-    def _accept(self, batch: Sequence[AnyCommand]) -> None:
-        """Decide what memory covers; the rest is looked at once nothing is in flight."""
-        if isinstance(batch[0], AppendCommand):
-            if self._busy:
-                self._queue.put_back(batch)
-                self._finish()
-            else:
-                self._recording.run(batch)
-            return
-        covered = self._covered([c for c in batch if isinstance(c, SettingsCommand)])
-        if covered:
-            try:
-                self._draft.add(covered, self._memory.surroundings())
-            except Exception:
-                # A mistake of ours over one command is found without the shortcut, by halves.
-                logger.exception("the writer of partition %d failed on a draft", self.partition)
-                self._recall()
-        self._hold()
+    @property
+    def _in_flight(self) -> list[AnyCommand]:
+        return self._batches.commands
 
-    def _covered(self, commands: Sequence[SettingsCommand]) -> Sequence[SettingsCommand]:
-        """What can be decided from memory, and does not overtake what cannot."""
-        if not self._memory.serves:
-            self._unread += commands
-            return ()
-        waiting = {command.originator_id for command in self._unread}
-        covered = []
-        for command in commands:
-            if command.originator_id not in waiting and self._memory.covers(command):
-                covered.append(command)
-            else:
-                waiting.add(command.originator_id)
-                self._unread.append(command)
-        return covered
-
-    def _look(self) -> None:
-        """Decide what memory does not cover, on what the database says. Nothing is in flight."""
-        unread = [command for command in self._unread if not command.settled]
-        self._running, self._unread = unread, []
-        if unread:
-            try:
-                self._recording.decide(self._draft, unread)
-            except LedgerError as error:
-                self._recording.refused(unread, error)
-            except Exception:
-                logger.exception("the writer of partition %d failed on a draft", self.partition)
-                doomed = self._running = self._draft.commands
-                self._forget_draft()
-                self._recording.run(doomed)
-        self._running = ()
-        self._hold()
-
-    def _hold(self) -> None:
-        self._queue.held = len(self._draft.commands) + len(self._unread)
-
-    def _finish(self) -> None:
-        """Have all that was taken recorded before anything else is."""
-        while self._busy:
-            if self._flight:
-                self._land()
-            else:
-                self._look()
-                if self._draft.commands:
-                    self._launch()
-
-    def _give_up(self) -> None:
-        """After a mistake of ours: what was sent may be recorded, what was not runs again."""
-        self._link.disconnect()
-        flying = self._flight.commands if self._flight else ()
-        lost = [*self._running, *flying]
-        self._flight, self._running = None, ()
-        self._recall()
-        for command in lost:
-            command.fail(OutcomeUnknown(UNFORESEEN))
-
-    def _recall(self) -> None:
-        """Let what is not offered yet be decided anew, on what is read then."""
-        again = [*self._draft.commands, *self._unread]
-        self._unread = []
-        self._forget_draft()
-        self._hold()
-        self._recording.requeue(again)
-
-    def _forget_draft(self) -> None:
-        self._draft = Draft(self.partition)
-        self._memory.forget()
-
-    def _launch(self) -> None:
-        """Offer the draft to the log, and rely on it from now on."""
-        flight = self._draft.flight()
-        self._draft = Draft(self.partition)
-        self._hold()
-        if self._recording.mark_sent(flight.commands):
-            self._memory.remember(flight.folds)
-            self._flight = flight
-            self._link.send(flight.parameters)
-
-    def _land(self) -> None:
-        """Take the log's answer to the flight, launch the draft, then answer who waited."""
-        flight = self._flight
-        if flight is None:
-            return
-        try:
-            positions = self._recording.answer_to(flight)
-        except LedgerError as error:
-            self._flight, self._running = None, flight.commands
-            self._recall()
-            self._recording.refused(flight.commands, error)
-        else:
-            self._flight, self._running = None, flight.commands
-            if positions is None or len(positions) < len(flight.offer.events):
-                self._recall()
-            elif self._draft.commands and not self._unread:
-                self._launch()
-            if positions is not None:
-                self._recording.settle(flight.commands, flight.folds, positions)
-        self._running = ()
+    def _expire_loop(self) -> None:
+        while not self._finished.wait(EXPIRY_INTERVAL):
+            now = time.monotonic()
+            for command in [*self._queue.expired(now), *self._in_flight]:
+                if command.deadline <= now:
+                    command.expire()

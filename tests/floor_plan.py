@@ -17,7 +17,7 @@ from pathlib import Path
 # One storey a line. A name is a module of ledger/ (a directory counts as one room) or `projections`.
 PLAN: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "canonical", "timestamps", "wire"),
+    ("config", "canonical", "latch", "timestamps", "wire"),
     ("secrets",),
     ("fields", "consistency", "ratelimit"),
     ("settings",),
@@ -37,6 +37,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("batch", "link", "memory"),
     ("flight",),
     ("recording",),
+    ("batches",),
     ("writer",),
     ("recorder",),
     ("application",),

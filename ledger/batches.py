@@ -1,0 +1,212 @@
+"""The batches of a writer: one in flight, and the next as it is being decided."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ledger.commandqueue import CommandQueue
+from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
+from ledger.errors import LedgerError, OutcomeUnknown
+from ledger.flight import Draft, Flight
+from ledger.link import Link
+from ledger.memory import Memory
+from ledger.recording import UNFORESEEN, Recording
+
+logger = logging.getLogger(__name__)
+
+MOST_PER_BATCH = 512
+MOST_AT_ONCE = 16_384
+"""Bytes of events that a server takes in at once, even while it is frozen."""
+
+
+class Batches:
+    """Takes what waits in the queue, decides it, offers it to the log and answers.
+
+    What memory covers is decided while a batch is in flight, on what that one will have left;
+    if the log refuses that, it is decided again. The rest is read between two flights. For one
+    thread at a time.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        link: Link,
+        queue: CommandQueue,
+        memory: Memory,
+        recording: Recording,
+    ) -> None:
+        self._partition = partition
+        self._link = link
+        self._queue = queue
+        self._memory = memory
+        self._recording = recording
+        self._running: Sequence[AnyCommand] = ()
+        self._unread: list[SettingsCommand] = []
+        self._draft = Draft(partition)
+        self._flight: Flight | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that was taken is not recorded yet."""
+        return bool(self._flight or self._draft.commands or self._unread)
+
+    @property
+    def commands(self) -> list[AnyCommand]:
+        """All that was taken from the queue and is not answered. For any thread."""
+        flying = self._flight.commands if self._flight else ()
+        return [*self._running, *flying, *self._draft.commands, *self._unread]
+
+    def step(self) -> bool:
+        """Take what waits, and do the next that can be done; false where there is nothing."""
+        batch = self._running = self._queue.take(MOST_PER_BATCH - self._queue.held)
+        if batch:
+            self._accept(batch)
+        self._running = ()
+        if self._flight is None:
+            self._look()
+            if not self._draft.commands:
+                return bool(batch)
+            self._launch()
+        elif self._queue.held >= MOST_PER_BATCH or self._link.answered:
+            self._land()
+        elif not batch:
+            self._queue.wait(self._link.socket)
+        return True
+
+    def alone(self, command: AnyCommand) -> bool:
+        """Record one command that did not queue, or False where that could take long.
+
+        Begins only where nothing else waits and all is known. What then lasts beyond the
+        command's deadline, or needs another attempt, is left in flight.
+        """
+        memory = self._memory
+        if self.busy or not (self._queue.quiet and self._link.ready and memory.serves):
+            return False
+        if not (isinstance(command, SettingsCommand) and memory.covers(command)):
+            return False
+        self._running = [command]
+        self._accept([command])
+        if self._draft.commands and self._draft.size <= MOST_AT_ONCE:
+            self._launch()
+        self._running = ()
+        if self._flight and self._link.fetch(command.deadline):
+            self._land()
+        return True
+
+    def _accept(self, batch: Sequence[AnyCommand]) -> None:
+        """Decide what memory covers; the rest is looked at once nothing is in flight."""
+        if isinstance(batch[0], AppendCommand):
+            if self.busy:
+                self._queue.put_back(batch)
+                self._finish()
+            else:
+                self._recording.run(batch)
+            return
+        covered = self._covered([c for c in batch if isinstance(c, SettingsCommand)])
+        if covered:
+            try:
+                self._draft.add(covered, self._memory.surroundings())
+            except Exception:
+                # A mistake of ours over one command is found without the shortcut, by halves.
+                logger.exception("the writer of partition %d failed on a draft", self._partition)
+                self._recall()
+        self._hold()
+
+    def _covered(self, commands: Sequence[SettingsCommand]) -> Sequence[SettingsCommand]:
+        """What can be decided from memory, and does not overtake what cannot."""
+        if not self._memory.serves:
+            self._unread += commands
+            return ()
+        waiting = {command.originator_id for command in self._unread}
+        covered = []
+        for command in commands:
+            if command.originator_id not in waiting and self._memory.covers(command):
+                covered.append(command)
+            else:
+                waiting.add(command.originator_id)
+                self._unread.append(command)
+        return covered
+
+    def _look(self) -> None:
+        """Decide what memory does not cover, on what the database says. Nothing is in flight."""
+        unread = [command for command in self._unread if not command.settled]
+        self._running, self._unread = unread, []
+        if unread:
+            try:
+                self._recording.decide(self._draft, unread)
+            except LedgerError as error:
+                self._recording.refused(unread, error)
+            except Exception:
+                logger.exception("the writer of partition %d failed on a draft", self._partition)
+                doomed = self._running = self._draft.commands
+                self._forget_draft()
+                self._recording.run(doomed)
+        self._running = ()
+        self._hold()
+
+    def _hold(self) -> None:
+        self._queue.held = len(self._draft.commands) + len(self._unread)
+
+    def _finish(self) -> None:
+        """Have all that was taken recorded before anything else is."""
+        while self.busy:
+            if self._flight:
+                self._land()
+            else:
+                self._look()
+                if self._draft.commands:
+                    self._launch()
+
+    def give_up(self) -> None:
+        """After a mistake of ours: what was sent may be recorded, what was not runs again."""
+        self._link.disconnect()
+        flying = self._flight.commands if self._flight else ()
+        lost = [*self._running, *flying]
+        self._flight, self._running = None, ()
+        self._recall()
+        for command in lost:
+            command.fail(OutcomeUnknown(UNFORESEEN))
+
+    def _recall(self) -> None:
+        """Let what is not offered yet be decided anew, on what is read then."""
+        again = [*self._draft.commands, *self._unread]
+        self._unread = []
+        self._forget_draft()
+        self._hold()
+        self._recording.requeue(again)
+
+    def _forget_draft(self) -> None:
+        self._draft = Draft(self._partition)
+        self._memory.forget()
+
+    def _launch(self) -> None:
+        """Offer the draft to the log, and rely on it from now on."""
+        flight = self._draft.flight()
+        self._draft = Draft(self._partition)
+        self._hold()
+        if self._recording.mark_sent(flight.commands):
+            self._memory.remember(flight.folds)
+            self._flight = flight
+            self._link.send(flight.parameters)
+
+    def _land(self) -> None:
+        """Take the log's answer to the flight, launch the draft, then answer who waited."""
+        flight = self._flight
+        if flight is None:
+            return
+        try:
+            positions = self._recording.answer_to(flight)
+        except LedgerError as error:
+            self._flight, self._running = None, flight.commands
+            self._recall()
+            self._recording.refused(flight.commands, error)
+        else:
+            self._flight, self._running = None, flight.commands
+            if positions is None or len(positions) < len(flight.offer.events):
+                self._recall()
+            elif self._draft.commands and not self._unread:
+                self._launch()
+            if positions is not None:
+                self._recording.settle(flight.commands, flight.folds, positions)
+        self._running = ()
