@@ -178,7 +178,10 @@ class Branch:
 def copied(value: Any) -> Any:
     """A copy of JSON that shares nothing with it."""
     if isinstance(value, dict):
-        return {name: copied(item) for name, item in value.items()}
+        return {
+            name: copied(item) if isinstance(item, dict | list) else item
+            for name, item in value.items()
+        }
     if isinstance(value, list):
         return [copied(item) for item in value]
     return value

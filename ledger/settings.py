@@ -29,6 +29,7 @@ __all__ = [
 READ_ONLY_FIELDS = ("createdDate", "updatedDate")
 """Set by the server on every kind; accepted in a patch and left out of it (wire contract)."""
 
+_ABSENT = object()
 
 # What is named in URLs, bodies, event types and logs stays in plain ASCII.
 _FORMS = {
@@ -176,7 +177,10 @@ def changes_between(
 def _note_changes(
     before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, changes: dict[str, Any]
 ) -> None:
-    for name in sorted(before.keys() | after.keys()):
+    # What is the same object is the same value: most of it, since a patch names few fields.
+    names = before.keys() | after.keys()
+    differing = [n for n in names if before.get(n, _ABSENT) is not after.get(n, _ABSENT)]
+    for name in sorted(differing):
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) and old and isinstance(new, dict) and new:
             _note_changes(old, new, f"{prefix}{name}.", changes)
