@@ -88,7 +88,7 @@ def read_surroundings(
             partition, [(command.site_id, command.kind.fqdn) for command in sites], found[:7]
         ),
         used_keys=idempotency.looked_up(keys, found[7:10]),
-        tokens={**known, **tokens} if known else tokens,
+        tokens={pair: known[pair] for pair in acting if pair in known} | tokens,
     )
 
 

@@ -168,17 +168,17 @@ class Batches:
         for command in lost:
             command.fail(OutcomeUnknown(UNFORESEEN))
 
-    def _recall(self) -> None:
+    def _recall(self, *, people: bool = True) -> None:
         """Let what is not offered yet be decided anew, on what is read then."""
         again = [*self._draft.commands, *self._unread]
         self._unread = []
-        self._forget_draft()
+        self._forget_draft(people=people)
         self._hold()
         self._recording.requeue(again)
 
-    def _forget_draft(self) -> None:
+    def _forget_draft(self, *, people: bool = True) -> None:
         self._draft = Draft(self._partition)
-        self._memory.forget()
+        self._memory.forget(people=people)
 
     def _launch(self) -> None:
         """Offer the draft to the log, and rely on it from now on."""
@@ -204,7 +204,8 @@ class Batches:
         else:
             self._flight, self._running = None, flight.commands
             if positions is None or len(positions) < len(flight.offer.events):
-                self._recall()
+                # Where nothing was taken, it may be for somebody who was erased.
+                self._recall(people=not positions)
             elif self._draft.commands and not self._unread:
                 self._launch()
             if positions is not None:

@@ -60,6 +60,11 @@ class Memory:
             and all(pair in self._tokens for pair in command.identities)
         )
 
+    @property
+    def tokens(self) -> Mapping[SiteIdentity, Token]:
+        """Who is known, also while it does not serve: an append refuses those who were erased."""
+        return self._tokens
+
     def surroundings(self) -> Surroundings:
         """What ``covers`` said yes to."""
         now = self._now(time.monotonic())
@@ -92,11 +97,12 @@ class Memory:
             self._rest -= 1
         self._head = max(places, default=self._head or 0)
 
-    def forget(self) -> None:
-        """Know nothing of any site and of nobody."""
+    def forget(self, *, people: bool = True) -> None:
+        """Know nothing of any site, and of nobody unless ``people`` may still be relied on."""
         self._records.clear()
         self._aggregates.clear()
-        self._tokens.clear()
+        if people:
+            self._tokens.clear()
 
     def note_clock(self, clock: datetime, asked_at: float) -> None:
         """Take in what the database's clock showed at ``asked_at`` (monotonic seconds), or later.

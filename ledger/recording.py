@@ -18,7 +18,7 @@ from ledger.database import Connection
 from ledger.doorbell import Doorbell
 from ledger.errors import ChangeRefused, LedgerError, OutcomeUnknown
 from ledger.flight import Draft, Flight, answer
-from ledger.folding import SiteFold, chain, refuse_unknown
+from ledger.folding import SiteFold, Surroundings, chain, refuse_unknown
 from ledger.link import Link
 from ledger.memory import Memory
 
@@ -111,7 +111,7 @@ class Recording:
             if len(positions) == len(flight.offer.events):
                 self._memory.remember(flight.folds)
             else:
-                self._memory.forget()
+                self._memory.forget(people=not positions)
             self.settle(flight.commands, flight.folds, positions)
 
     def decide(self, draft: Draft, commands: Sequence[SettingsCommand]) -> None:
@@ -124,9 +124,12 @@ class Recording:
         if current is None:
             raise LedgerError("A writer without current settings cannot change settings.")
         asked_at = time.monotonic()
-        around = self._link.insisting(
-            commands, lambda link: read_surroundings(link, self._partition, current, commands)
-        )
+        known = self._memory.tokens
+
+        def read(connection: Connection) -> Surroundings:
+            return read_surroundings(connection, self._partition, current, commands, known)
+
+        around = self._link.insisting(commands, read)
         if around is None:
             return
         self._memory.read(around, asked_at)

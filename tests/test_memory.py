@@ -287,9 +287,9 @@ def test_only_what_is_not_known_is_read(ledger, monkeypatch):
     warm(ledger, site)
     truly, asked = read_surroundings, []
 
-    def read(connection, partition, current, commands):
+    def read(connection, partition, current, commands, known):
         asked.append([command.provenance.origin for command in commands])
-        return truly(connection, partition, current, commands)
+        return truly(connection, partition, current, commands, known)
 
     monkeypatch.setattr("ledger.recording.read_surroundings", read)
     with held_lock(ledger.database_url) as lock:
