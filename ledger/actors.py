@@ -157,7 +157,8 @@ def reason_parameters(
 ) -> list[bytes | None]:
     """Reasons to keep with an append (``eventlog.prepare_append``).
 
-    Each note comes with the leaf, originator and version of its event.
+    Each note comes with the leaf, originator and version of its event; all events of one
+    originator are appended, or none.
     """
     return [
         wire.uuids([note.ref for note, _, _, _ in notes]),
@@ -165,8 +166,6 @@ def reason_parameters(
         wire.texts([note.text for note, _, _, _ in notes]),
         wire.byteas([note.salt for note, _, _, _ in notes]),
         wire.uuids([originator_id for _, _, originator_id, _ in notes]),
-        wire.bigints([version for _, _, _, version in notes]),
-        wire.byteas([leaf for _, leaf, _, _ in notes]),
     ]
 
 

@@ -133,8 +133,8 @@ class Offer:
                 stamps=self.stamps,
                 actor_refs=self.actor_refs,
                 together=self.together,
+                current=self.current,
             ),
-            *eventlog.current_parameters(self.events if self.current else ()),
             *actors.reason_parameters(self.notes),
             *idempotency.used_parameters(self.used),
         ]

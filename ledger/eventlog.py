@@ -67,9 +67,9 @@ class Head:
 
 
 _APPEND = """
-SELECT positions, clock FROM append_events(
+SELECT first_position, last_position, positions, clock FROM append_events(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
+    $20, $21, $22, $23, $24, $25, $26, $27
 )
 """
 
@@ -80,10 +80,10 @@ STAMP_PATIENCE = 1.0
 def prepare_append(connection: Connection) -> Statement:
     """The statement that appends: one call of the function ``append_events``.
 
-    It takes the parameters of ``append_parameters``, then those of ``current_parameters``, of
-    ``actors.reason_parameters`` and of ``idempotency.used_parameters``. In one transaction it
-    takes the partition's lock, inserts what may be inserted and writes what belongs to it. Read
-    its answer with ``appended_in``.
+    It takes the parameters of ``append_parameters``, then those of ``actors.reason_parameters``
+    and of ``idempotency.used_parameters``. In one transaction it takes the partition's lock,
+    inserts what may be inserted and writes what belongs to it. Read its answer with
+    ``appended_in``.
     """
     return Statement(connection, _APPEND)
 
@@ -96,6 +96,7 @@ def append_parameters(
     stamps: tuple[datetime, datetime] | None,
     actor_refs: Collection[UUID] = (),
     together: bool = False,
+    current: bool = True,
 ) -> list[bytes | None]:
     """What is offered to the log.
 
@@ -104,8 +105,11 @@ def append_parameters(
     such originator refuses all. Offering the same bytes again is safe: an event that is already
     there is reported, not repeated. Nothing is appended whose first of ``stamps`` is older than
     STAMP_PATIENCE, or the last as much ahead, so what was sent and lost cannot arrive later.
-    Nor where one of ``actor_refs``, whom the events refer to, was erased.
+    Nor where one of ``actor_refs``, whom the events refer to, was erased. With ``current`` each
+    originator's settings are from then on what the newest of its events says.
     """
+    newest = {event.originator_id: event for event in events}
+    first = {event.originator_id: event.originator_version for event in reversed(events)}
     return [
         wire.integer(partition),
         wire.integer(PARTITION_LOCK),
@@ -114,7 +118,9 @@ def append_parameters(
         wire.texts([event.topic for event in events]),
         wire.byteas([event.state for event in events]),
         wire.byteas([event.leaf_hash for event in events]),
+        wire.booleans([current and newest[event.originator_id] is event for event in events]),
         wire.uuids(list(bases)),
+        wire.bigints([first[key] - 1 if leaf is not None else 0 for key, leaf in bases.items()]),
         wire.byteas(list(bases.values())),
         wire.TRUE if together else wire.FALSE,
         *((None, None) if stamps is None else map(wire.timestamp, stamps)),
@@ -123,23 +129,15 @@ def append_parameters(
     ]
 
 
-def current_parameters(events: Sequence[OfferedEvent]) -> list[bytes | None]:
-    """The newest of the offered events of each originator: what its settings are from then on."""
-    newest = list({event.originator_id: event for event in events}.values())
-    return [
-        wire.uuids([event.originator_id for event in newest]),
-        wire.bigints([event.originator_version for event in newest]),
-        wire.byteas([event.leaf_hash for event in newest]),
-    ]
-
-
 def appended_in(answer: Sequence[bytes | None]) -> tuple[list[int | None], datetime]:
     """Where the log has each offered event, None where it has not; and the clock as it was asked."""
-    positions, clock = answer
-    if positions is None or clock is None:
-        message = "append_events answered without positions or clock"
+    first, last, positions, clock = answer
+    if clock is None:
+        message = "append_events answered without its clock"
         raise AssertionError(message)
-    return wire.bigints_in(positions), wire.timestamp_in(clock)
+    if first is None or last is None:
+        return wire.bigints_in(positions), wire.timestamp_in(clock)
+    return [*range(wire.bigint_in(first), wire.bigint_in(last) + 1)], wire.timestamp_in(clock)
 
 
 def read_heads(

@@ -114,5 +114,4 @@ def used_parameters(used: Sequence[tuple[KeyAddress, UsedKey, bytes]]) -> list[b
         wire.byteas([key_hash for (_, _, key_hash), _, _ in used]),
         wire.byteas([key.request_hash for _, key, _ in used]),
         wire.bigints([key.version for _, key, _ in used]),
-        wire.byteas([leaf for _, _, leaf in used]),
     ]

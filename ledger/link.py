@@ -28,11 +28,12 @@ LOST_BEFORE = (
 )
 
 # Acknowledged means on disk, and look-ups by key are planned as such whatever the statistics
-# say: a plan made while the log was small would otherwise be kept while it grows.
-_SESSION = (
+# say: a plan made while the log was small would otherwise be kept while it grows. What names an
+# order takes the index that has it.
+SESSION = (
     "-c synchronous_commit=on -c default_transaction_read_only=off -c statement_timeout=15s "
     "-c default_transaction_isolation=read\\ committed "
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_sort=off "
     "-c plan_cache_mode=force_generic_plan"
 )
 
@@ -166,7 +167,7 @@ class Link:
 
     def _connected(self) -> Connection:
         if self.connection is None:
-            self.connection = self._database.connect(self._purpose, options=_SESSION)
+            self.connection = self._database.connect(self._purpose, options=SESSION)
         return self.connection
 
     def _prepared(self, connection: Connection) -> Statement:

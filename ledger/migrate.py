@@ -42,8 +42,8 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     **dict.fromkeys((f"delivery_attempts_{slot:02}" for slot in range(32)), _ORDINARY),
 }
 
-_APPENDING = ("append_events", "apply_current_settings", "keep_reasons", "keep_idempotency_keys")
-CALLED_BY_WHO_SERVES = ("forget_delivery_attempts", "read_surroundings", *_APPENDING)
+_WRITING = ("read_surroundings", "append_events", "apply_current_settings")
+CALLED_BY_WHO_SERVES = ("forget_delivery_attempts", *_WRITING)
 """Functions that the serving role may call, also where PUBLIC is granted none by default."""
 
 _REGISTER = """

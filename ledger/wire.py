@@ -18,7 +18,7 @@ _LENGTH = Struct("!i")
 _BIGINT = Struct("!q")
 _DOUBLE = Struct("!d")
 _NUMBER, _IDENTIFIER = Struct("!iq"), Struct("!i16s")
-_UUID, _BIGINT_ITEM, _TEXT, _BYTEA = 2950, 20, 25, 17
+_UUID, _BIGINT_ITEM, _TEXT, _BYTEA, _BOOLEAN = 2950, 20, 25, 17, 16
 _NULL = _LENGTH.pack(-1)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -46,6 +46,12 @@ def timestamp_in(data: bytes) -> datetime:
     return _EPOCH + timedelta(microseconds=_BIGINT.unpack(data)[0])
 
 
+def bigint_in(data: bytes) -> int:
+    """A ``bigint`` of the server's."""
+    value: int = _BIGINT.unpack(data)[0]
+    return value
+
+
 def uuids(values: Sequence[UUID]) -> bytes:
     """A ``uuid[]``."""
     return _array(_UUID, [value.bytes for value in values])
@@ -64,6 +70,11 @@ def byteas(values: Sequence[bytes | None]) -> bytes:
 def bigints(values: Sequence[int]) -> bytes:
     """A ``bigint[]``."""
     return _array(_BIGINT_ITEM, map(_BIGINT.pack, values))
+
+
+def booleans(values: Sequence[bool]) -> bytes:
+    """A ``boolean[]``."""
+    return _array(_BOOLEAN, [TRUE if value else FALSE for value in values])
 
 
 # What an array of one dimension holds; nothing is an array of nothing, as array_agg has it.

@@ -17,7 +17,7 @@ from ledger.database import Database
 from ledger.folding import Surroundings
 from ledger.idempotency import Idempotency, UsedKey
 from ledger.identity import Provenance, Via
-from ledger.link import Link
+from ledger.link import SESSION, Link
 from ledger.orders_settings import ORDERS_SETTINGS
 
 KEY = Idempotency("credential", "the key", b"request")
@@ -97,8 +97,7 @@ def test_nothing_is_found_by_way_of_what_others_have(database: TestDatabase) -> 
 
     Another index leads past each site that somebody acted on, and a plan is kept.
     """
-    options = "-c enable_seqscan=off -c plan_cache_mode=force_generic_plan"
-    with Database(database.server_url).connect("test", options=options) as connection:
+    with Database(database.server_url).connect("test", options=SESSION) as connection:
         connection.execute(
             "PREPARE look AS SELECT * FROM read_surroundings($1, $2, $3, $4, $5, $6, $7, $8, $9)"
         )
