@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-import orjson
-
 from ledger import actors, timestamps
-from ledger.aggregate import CHANGED_TOPIC, CREATED_TOPIC
-from ledger.database import Connection, Database
-from ledger.errors import UnknownTopic
-from ledger.eventlog import RecordedEvent
+from ledger.database import Connection
+from ledger.history.entries import ERASED, Entry
+from ledger.history.facts import uuid_in, values_in
 from ledger.history.rows import RecordedChange, uuid_of
 from ledger.identity import Identity, IdentityType, Via
-from ledger.settings import changes_between
 
-ERASED = "erased"
-"""Stands for the id of an identity, or the text of a reason, that was erased."""
+__all__ = ["ERASED", "Change", "identity_json", "name_changes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,28 @@ class Change:
     reason: str | None = None
     origin: str | None = None
     request_id: str | None = None
+
+    @classmethod
+    def of(cls, entry: Entry) -> Change:
+        """The change that an entry tells of."""
+        via = entry.via
+        return cls(
+            site_id=uuid_of(entry.site_id),
+            kind=entry.kind,
+            partition=entry.partition,
+            position=entry.position,
+            version=entry.version,
+            timestamp=timestamps.parse(entry.timestamp),
+            event_id=uuid_in(entry.event_id),
+            actor=entry.actor,
+            changes=values_in(entry.changes),
+            settings=values_in(entry.settings),
+            via=_via(via.channel, via.credential, via.asserted),
+            on_behalf_of=entry.on_behalf_of,
+            reason=entry.reason,
+            origin=entry.origin,
+            request_id=entry.request_id,
+        )
 
     def json(self, *, located: bool = False) -> dict[str, Any]:
         """The change as JSON; ``located`` says on which site and of which kind, too."""
@@ -88,87 +106,10 @@ def name_changes(connection: Connection, rows: Sequence[RecordedChange]) -> list
     return [_named(row, who, why) for row in rows]
 
 
-class ChangeReader:
-    """Reads changes straight from events, page by page, for whoever reads much of the log.
-
-    What it gives is what the rows of the history would. A name is looked up once for all the
-    changes of one reader. Facts are parsed twice instead of being kept for a page: the garbage
-    collector would look at each of them again and again, which takes longer.
-    """
-
-    MOST_NAMES = 50_000
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._who: dict[str, Identity | None] = {}
-        self._why: dict[str, str] = {}
-
-    def learn(self, partition: int, events: Sequence[RecordedEvent]) -> None:
-        """Look up the names and reasons of a page, whose changes can then be read."""
-        if len(self._who) > self.MOST_NAMES:
-            self._who.clear()
-        self._why.clear()
-        who, why = _refs_in(events)
-        unknown = who - self._who.keys()
-        if not unknown and not why:
-            return
-        with self._database.connection() as connection:
-            named = actors.resolve_actors(connection, partition, unknown)
-            texts = actors.resolve_reasons(connection, partition, why)
-        self._who |= dict.fromkeys(unknown) | {str(ref): who for ref, who in named.items()}
-        self._why |= {str(ref): text for ref, text in texts.items()}
-
-    def read(self, events: Iterable[RecordedEvent]) -> list[Change]:
-        """The changes that events of the page tell of. Raises UnknownTopic."""
-        return [self._change(event) for event in events]
-
-    def _identity(self, token: dict[str, str] | None) -> Identity | None:
-        if token is None:
-            return None
-        return self._who[token["ref"]] or Identity(IdentityType(token["type"]), ERASED)
-
-    def _change(self, event: RecordedEvent) -> Change:
-        facts: dict[str, Any] = orjson.loads(event.state)
-        if event.topic == CHANGED_TOPIC:
-            changes = facts["changes"]
-        elif event.topic == CREATED_TOPIC:
-            changes = dict(sorted(changes_between({}, facts["settings"]).items()))
-        else:
-            place = f"partition {event.partition}, position {event.position}"
-            raise UnknownTopic(event.topic, place)
-        via = facts["via"]
-        why = facts.get("reason")
-        return Change(
-            site_id=uuid_of(facts["site_id"]),
-            kind=facts["kind"],
-            partition=event.partition,
-            position=event.position,
-            version=event.originator_version,
-            timestamp=timestamps.parse(facts["timestamp"]),
-            event_id=UUID(facts["event_id"]),
-            actor=self._identity(facts.get("actor")),
-            changes=changes,
-            settings=facts["settings"],
-            via=Via(via["channel"], via["credential"], via["asserted"]),
-            on_behalf_of=self._identity(facts.get("on_behalf_of")),
-            reason=None if why is None else self._why.get(why["ref"], ERASED),
-            origin=facts.get("origin"),
-            request_id=facts.get("request_id"),
-        )
-
-
-def _refs_in(events: Iterable[RecordedEvent]) -> tuple[set[str], set[str]]:
-    """The references of who acted or for whom, and of why."""
-    who, why = set(), set()
-    for event in events:
-        facts = orjson.loads(event.state)
-        if "actor" in facts:
-            who.add(facts["actor"]["ref"])
-        if "on_behalf_of" in facts:
-            who.add(facts["on_behalf_of"]["ref"])
-        if "reason" in facts:
-            why.add(facts["reason"]["ref"])
-    return who, why
+@lru_cache(maxsize=1000)
+def _via(channel: Any, credential: str | None, asserted: bool) -> Via:
+    """The same few come again and again."""
+    return Via(channel, credential, asserted)
 
 
 def _refs(rows: Iterable[RecordedChange], *names: str) -> set[UUID]:
@@ -206,7 +147,7 @@ def _named(
         actor=identity(row.actor_type, row.actor_ref),
         changes={path: _ordered(row.changes[path]) for path in sorted(row.changes)},
         settings=_ordered(row.settings),
-        via=Via(cast("Any", row.channel), row.credential, row.asserted),
+        via=_via(row.channel, row.credential, row.asserted),
         on_behalf_of=identity(row.on_behalf_of_type, row.on_behalf_of_ref),
         reason=reason,
         origin=row.origin,

@@ -9,17 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-import orjson
+import msgspec
 
 from ledger import timestamps
 from ledger.errors import ConfigError, InvalidInput
 from ledger.history import ocsf
-from ledger.history.changes import Change, identity_json
+from ledger.history.entries import Entry
 from ledger.history.replay import FromPosition, Selection
 
 Progress = Callable[[int, int], None]
 __all__ = ["Exported", "FromPosition", "Progress", "export"]
 
+_JSON = msgspec.json.Encoder()
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -32,9 +33,9 @@ class Exported:
 
 
 class Sink(Protocol):
-    """One format: takes changes, some at a time."""
+    """One format: takes entries, some at a time."""
 
-    def write(self, changes: Sequence[Change]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         """Write the next ones."""
 
     def close(self) -> None:
@@ -51,8 +52,8 @@ def export(
     reached = {span.partition: span.first - 1 for span in selection.spans}
     started, total, written = sum(reached.values()), selection.events, 0
     for batch in selection.batches():
-        sink.write(batch.changes)
-        written += len(batch.changes)
+        sink.write(batch.entries)
+        written += len(batch.entries)
         reached[batch.partition] = batch.position
         if progress is not None:
             progress(sum(reached.values()) - started, total)
@@ -60,52 +61,27 @@ def export(
     return Exported(written, {partition: last + 1 for partition, last in reached.items()})
 
 
-def record(change: Change) -> dict[str, Any]:
-    """All that is known of a change, in the order in which it is wanted."""
-    return {
-        "partition": change.partition,
-        "position": change.position,
-        "site_id": change.site_id,
-        "kind": change.kind,
-        "version": change.version,
-        "timestamp": timestamps.stored(change.timestamp),
-        "event_id": change.event_id,
-        "actor": identity_json(change.actor),
-        "on_behalf_of": identity_json(change.on_behalf_of),
-        "reason": change.reason,
-        "origin": change.origin,
-        "via": {
-            "channel": change.via.channel,
-            "credential": change.via.credential,
-            "asserted": change.via.asserted,
-        },
-        "request_id": change.request_id,
-        "changes": change.changes,
-        "settings": change.settings,
-    }
-
-
-# ``record`` in plain columns: identities in two each, ``changes`` and ``settings`` as JSON.
-_COLUMNS: dict[str, Callable[[Change], Any]] = {
-    "partition": lambda change: change.partition,
-    "position": lambda change: change.position,
-    "site_id": lambda change: str(change.site_id),
-    "kind": lambda change: change.kind,
-    "version": lambda change: change.version,
-    "timestamp": lambda change: change.timestamp,
-    "event_id": lambda change: str(change.event_id),
-    "actor_type": lambda change: change.actor and str(change.actor.type),
-    "actor_id": lambda change: change.actor and change.actor.id,
-    "on_behalf_of_type": lambda change: change.on_behalf_of and str(change.on_behalf_of.type),
-    "on_behalf_of_id": lambda change: change.on_behalf_of and change.on_behalf_of.id,
-    "reason": lambda change: change.reason,
-    "origin": lambda change: change.origin,
-    "channel": lambda change: change.via.channel,
-    "credential": lambda change: change.via.credential,
-    "asserted": lambda change: change.via.asserted,
-    "request_id": lambda change: change.request_id,
-    "changes": lambda change: orjson.dumps(change.changes).decode(),
-    "settings": lambda change: orjson.dumps(change.settings).decode(),
+# An entry in plain columns: identities in two each, ``changes`` and ``settings`` as JSON.
+_COLUMNS: dict[str, Callable[[Entry], Any]] = {
+    "partition": lambda entry: entry.partition,
+    "position": lambda entry: entry.position,
+    "site_id": lambda entry: entry.site_id,
+    "kind": lambda entry: entry.kind,
+    "version": lambda entry: entry.version,
+    "timestamp": lambda entry: entry.timestamp,
+    "event_id": lambda entry: entry.event_id,
+    "actor_type": lambda entry: entry.actor and entry.actor.type.value,
+    "actor_id": lambda entry: entry.actor and entry.actor.id,
+    "on_behalf_of_type": lambda entry: entry.on_behalf_of and entry.on_behalf_of.type.value,
+    "on_behalf_of_id": lambda entry: entry.on_behalf_of and entry.on_behalf_of.id,
+    "reason": lambda entry: entry.reason,
+    "origin": lambda entry: entry.origin,
+    "channel": lambda entry: entry.via.channel,
+    "credential": lambda entry: entry.via.credential,
+    "asserted": lambda entry: entry.via.asserted,
+    "request_id": lambda entry: entry.request_id,
+    "changes": lambda entry: bytes(entry.changes).decode(),
+    "settings": lambda entry: bytes(entry.settings).decode(),
 }
 
 
@@ -115,9 +91,9 @@ class NdjsonSink:
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
 
-    def write(self, changes: Sequence[Change]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         """Write a line each."""
-        self._out.write(b"".join(_line(record(change)) for change in changes))
+        self._out.write(_JSON.encode_lines(entries))
 
     def close(self) -> None:
         """Nothing stands at the end."""
@@ -126,9 +102,9 @@ class NdjsonSink:
 class OcsfSink(NdjsonSink):
     """One OCSF event a line; see ``ledger.history.ocsf``."""
 
-    def write(self, changes: Sequence[Change]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         """Write a line each."""
-        self._out.write(b"".join(_line(ocsf.event(change)) for change in changes))
+        self._out.write(_JSON.encode_lines([ocsf.event(entry) for entry in entries]))
 
 
 class CsvSink:
@@ -142,10 +118,9 @@ class CsvSink:
         self._out = out
         self._write_rows([list(_COLUMNS)])
 
-    def write(self, changes: Sequence[Change]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         """Write a row each."""
-        columns = _COLUMNS | {"timestamp": lambda change: timestamps.stored(change.timestamp)}
-        self._write_rows([[_cell(tell(change)) for tell in columns.values()] for change in changes])
+        self._write_rows([[_cell(tell(entry)) for tell in _COLUMNS.values()] for entry in entries])
 
     def close(self) -> None:
         """Nothing stands at the end."""
@@ -180,24 +155,25 @@ class ParquetSink:
         }
         self._schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
         self._writer = pq.ParquetWriter(out, self._schema)
-        self._rows: list[list[Any]] = []
+        self._group: list[Entry] = []
 
-    def write(self, changes: Sequence[Change]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         """Keep them until a row group is full."""
-        self._rows += [[tell(change) for tell in _COLUMNS.values()] for change in changes]
-        if len(self._rows) >= self.GROUP:
+        self._group += entries
+        if len(self._group) >= self.GROUP:
             self._flush()
 
     def close(self) -> None:
         """Write what is kept, and the footer."""
-        if self._rows:
+        if self._group:
             self._flush()
         self._writer.close()
 
     def _flush(self) -> None:
-        columns = dict(zip(_COLUMNS, zip(*self._rows, strict=True), strict=True))
+        columns = {name: list(map(tell, self._group)) for name, tell in _COLUMNS.items()}
+        columns["timestamp"] = [timestamps.parse(entry.timestamp) for entry in self._group]
         self._writer.write_table(self._pa.Table.from_pydict(columns, schema=self._schema))
-        self._rows.clear()
+        self._group.clear()
 
 
 FORMATS: dict[str, Callable[[BinaryIO], Sink]] = {
@@ -206,10 +182,6 @@ FORMATS: dict[str, Callable[[BinaryIO], Sink]] = {
     "parquet": ParquetSink,
     "ocsf": OcsfSink,
 }
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _cell(value: Any) -> Any:

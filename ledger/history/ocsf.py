@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Raw
+
 from ledger import timestamps
-from ledger.history.changes import Change, identity_json
+from ledger.history.changes import identity_json
+from ledger.history.entries import Entry
+from ledger.history.facts import values_in
 from ledger.history.snapshots import apply_changes
 from ledger.identity import Identity, IdentityType
 
@@ -23,9 +27,9 @@ _ACTIVITIES = {CREATE: "Create", UPDATE: "Update"}
 _USER_TYPES = {IdentityType.WIX_USER: 1, IdentityType.MEMBER: 1}
 
 
-def event(change: Change) -> dict[str, Any]:
-    """The change as one OCSF event; times in milliseconds since 1970."""
-    activity = CREATE if change.version == 1 else UPDATE
+def event(entry: Entry) -> dict[str, Any]:
+    """A change as one OCSF event; times in milliseconds since 1970."""
+    activity = CREATE if entry.version == 1 else UPDATE
     told: dict[str, Any] = {
         "activity_id": activity,
         "activity_name": _ACTIVITIES[activity],
@@ -39,29 +43,30 @@ def event(change: Change) -> dict[str, Any]:
         "severity": "Informational",
         "status_id": SUCCESS,
         "status": "Success",
-        "time": int(change.timestamp.timestamp() * 1000),
+        "time": int(timestamps.parse(entry.timestamp).timestamp() * 1000),
         "metadata": {
             "version": VERSION,
-            "uid": str(change.event_id),
-            "sequence": change.position,
-            "original_time": timestamps.stored(change.timestamp),
-            "log_name": f"partition {change.partition}",
-            "tenant_uid": str(change.site_id),
+            "uid": entry.event_id,
+            "sequence": entry.position,
+            "original_time": entry.timestamp,
+            "log_name": f"partition {entry.partition}",
+            "tenant_uid": entry.site_id,
             "product": {"name": "settings-ledger", "vendor_name": "settings-ledger"},
         },
     }
-    if change.actor is not None:
-        told["actor"] = _actor(change.actor)
-    after = _entity(change, change.settings, change.version)
+    if entry.actor is not None:
+        told["actor"] = _actor(entry.actor)
+    after = _entity(entry, entry.settings, entry.version)
     if activity == CREATE:
         told["entity"] = after
     else:
-        before = apply_changes(change.settings, change.changes, back=True)
-        told["entity"] = _entity(change, before, change.version - 1)
+        settings, changes = values_in(entry.settings), values_in(entry.changes)
+        before = apply_changes(settings, changes, back=True)
+        told["entity"] = _entity(entry, before, entry.version - 1)
         told["entity_result"] = after
-    if change.reason is not None:
-        told["comment"] = change.reason
-    return told | {"unmapped": _unmapped(change)}
+    if entry.reason is not None:
+        told["comment"] = entry.reason
+    return told | {"unmapped": _unmapped(entry)}
 
 
 def _actor(actor: Identity) -> dict[str, Any]:
@@ -71,23 +76,23 @@ def _actor(actor: Identity) -> dict[str, Any]:
     return {"user": {"uid": actor.id, "type_id": type_id, "type": str(actor.type)}}
 
 
-def _entity(change: Change, settings: dict[str, Any], version: int) -> dict[str, Any]:
+def _entity(entry: Entry, settings: dict[str, Any] | Raw, version: int) -> dict[str, Any]:
     return {
-        "uid": str(change.site_id),
-        "name": change.kind,
+        "uid": entry.site_id,
+        "name": entry.kind,
         "type_id": OTHER,
-        "type": change.kind,
+        "type": entry.kind,
         "version": str(version),
         "data": settings,
     }
 
 
-def _unmapped(change: Change) -> dict[str, Any]:
-    told: dict[str, Any] = {"changes": change.changes, "channel": change.via.channel}
+def _unmapped(entry: Entry) -> dict[str, Any]:
+    told: dict[str, Any] = {"changes": entry.changes, "channel": entry.via.channel}
     optional = {
-        "on_behalf_of": identity_json(change.on_behalf_of),
-        "origin": change.origin,
-        "credential": change.via.credential,
-        "request_id": change.request_id,
+        "on_behalf_of": identity_json(entry.on_behalf_of),
+        "origin": entry.origin,
+        "credential": entry.via.credential,
+        "request_id": entry.request_id,
     }
     return told | {name: value for name, value in optional.items() if value is not None}

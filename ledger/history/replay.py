@@ -12,15 +12,15 @@ from uuid import UUID
 
 from ledger import eventlog, timestamps
 from ledger.errors import InvalidInput
-from ledger.history.changes import Change, ChangeReader
+from ledger.history.changes import Change
+from ledger.history.entries import Entry, EntryReader
+from ledger.history.facts import Facts
 from ledger.history.horizon import Horizon
 from ledger.history.moments import Time, check_order, parse_since, parse_until
 from ledger.history.sites import Sites, kinds_of, originators_of, sites_of
 from ledger.settings import SettingsKind
 
 PAGE = 1000
-FEW = 50
-"""Changes that are held at a time."""
 FEW_ORIGINATORS = 50
 ORIGINATOR_PAGE = 50
 """Of so many sites each is read by its own index; more are found in the whole log."""
@@ -43,7 +43,7 @@ class Batch:
 
     partition: int
     position: int
-    changes: list[Change]
+    entries: list[Entry]
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class Selection:
 
     def __iter__(self) -> Iterator[Change]:
         for batch in self.batches():
-            yield from batch.changes
+            yield from map(Change.of, batch.entries)
 
     def batches(self) -> Iterator[Batch]:
-        """The changes, some at a time, with how far each batch got."""
+        """What was recorded, some at a time, with how far each batch got."""
         for span in self.spans:
             here = [key for partition, key in self.originators or () if partition == span.partition]
             if self.originators is None or len(here) > FEW_ORIGINATORS:
@@ -114,43 +114,37 @@ class Selection:
                 streams = [self._originator(span, key) for key in here]
                 events = heapq.merge(*streams, key=lambda event: event.position)
             wanted = None if self.originators is None else set(here)
-            yield from self._batches(span, events, wanted)
+            yield from _ahead(self._batches(span, events, wanted))
 
     def _batches(
         self, span: Span, events: Iterator[eventlog.RecordedEvent], wanted: set[UUID] | None
     ) -> Iterator[Batch]:
-        reader = ChangeReader(self.horizon.database)
+        reader = EntryReader(self.horizon.database)
         while page := list(islice(events, PAGE)):
             found = page if wanted is None else [one for one in page if one.originator_id in wanted]
-            found = list(filter(self._matches, found))
-            reader.learn(span.partition, found)
-            for start in range(0, len(found), FEW):
-                few = found[start : start + FEW]
-                yield Batch(span.partition, few[-1].position, reader.read(few))
-            yield Batch(span.partition, page[-1].position, [])
+            entries = reader.read(span.partition, found, self._matches)
+            yield Batch(span.partition, page[-1].position, entries)
         yield Batch(span.partition, max(span.last, span.first - 1), [])
 
-    def _matches(self, event: eventlog.RecordedEvent) -> bool:
-        if self.kinds is not None and event.facts["kind"] not in self.kinds:
+    def _matches(self, facts: Facts) -> bool:
+        if self.kinds is not None and facts.kind not in self.kinds:
             return False
         if self.since is None and self.until is None:
             return True
-        at = timestamps.parse(event.facts["timestamp"])
+        at = timestamps.parse(facts.timestamp)
         return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
     def _whole(self, span: Span) -> Iterator[eventlog.RecordedEvent]:
-        """Page by page; the next one is on its way while this one is worked on."""
-        with ThreadPoolExecutor(1, "ledger replay") as ahead:
-            following = ahead.submit(self._page, span, span.first - 1)
-            while page := following.result():
-                following = ahead.submit(self._page, span, page[-1].position)
-                yield from page
-
-    def _page(self, span: Span, position: int) -> list[eventlog.RecordedEvent]:
-        if position >= span.last:
-            return []
-        with self.horizon.database.connection() as connection:
-            return eventlog.read_between(connection, span.partition, position, PAGE, stop=span.last)
+        position = span.first - 1
+        while position < span.last:
+            with self.horizon.database.connection() as connection:
+                page = eventlog.read_between(
+                    connection, span.partition, position, PAGE, stop=span.last
+                )
+            if not page:
+                return
+            position = page[-1].position
+            yield from page
 
     def _originator(self, span: Span, key: UUID) -> Iterator[eventlog.RecordedEvent]:
         version = 0
@@ -171,6 +165,15 @@ class Selection:
             if len(page) < ORIGINATOR_PAGE:
                 return
             version = page[-1].originator_version
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same; the next one is on its way while this one is worked on."""
+    with ThreadPoolExecutor(1, "ledger replay") as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def _positions(from_position: FromPosition, partitions: list[int]) -> dict[int, int]:

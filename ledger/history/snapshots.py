@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from ledger import timestamps
 from ledger.errors import InvalidInput
+from ledger.fields import copied
 from ledger.history.changes import Change, identity_json
 from ledger.history.rows import Standing
 from ledger.identity import Identity
@@ -115,7 +115,7 @@ def apply_changes(
 ) -> dict[str, Any]:
     """``settings`` with the changes made, or with ``back`` taken back."""
     target = "from" if back else "to"
-    changed = copy.deepcopy(dict(settings))
+    changed: dict[str, Any] = copied(dict(settings))
     for path, ends in changes.items():
         if target not in ends:
             _remove(changed, path.split("."))
@@ -125,7 +125,7 @@ def apply_changes(
             place = changed
             for parent in parents:
                 place = place.setdefault(parent, {})
-            place[name] = copy.deepcopy(ends[target])
+            place[name] = copied(ends[target])
     return changed
 
 
