@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from ledger import verification
-from ledger.access import Access, open_access
 from ledger.acting import Acting
 from ledger.aggregate import SettingsRecord
 from ledger.application import SettingsLedger
@@ -44,7 +43,7 @@ from projections.history import SettingsHistoryTable
 from projections.projections import Projections
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from ledger.access import Access
 
 __all__ = ["Ledger", "SiteHandle", "migrate_database"]
 
@@ -114,6 +113,9 @@ class Ledger:
     @cached_property
     def access(self) -> Access:
         """The door: who a credential is."""
+        # Here and not above: what verifies tokens is much, and most commands are shown none.
+        from ledger.access import open_access
+
         return open_access(self.config, self.directory, self.keyring)
 
     def caller(
@@ -284,12 +286,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

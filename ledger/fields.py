@@ -193,8 +193,8 @@ def _is_absent(entry: Leaf | Branch) -> bool:
 
 def _leaf(place: str, annotation: Any, default: Any) -> Leaf:
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(strict=True))
-        if _holds_numbers(adapter.json_schema(mode="serialization")):
+        adapter, holds_numbers = _type(annotation)
+        if holds_numbers:
             raise TypeError(f"{place} may be a float, which the log cannot hold; take int or str")
     except PydanticUserError as error:
         raise TypeError(f"{place} cannot be a field: {error.message}") from None
@@ -204,6 +204,28 @@ def _leaf(place: str, annotation: Any, default: Any) -> Leaf:
     except ValueError as error:
         raise TypeError(f"the default of {place} cannot be stored: {error}") from None
     return Leaf(adapter, value)
+
+
+def _type(annotation: Any) -> tuple[TypeAdapter[Any], bool]:
+    """What checks values of a type, and whether floats are among them; made once for each type.
+
+    Raises PydanticUserError.
+    """
+    try:
+        known = _types.get(annotation)
+    except TypeError:  # It holds something that has no hash.
+        return _made_type(annotation)
+    if known is None:
+        known = _types[annotation] = _made_type(annotation)
+    return known
+
+
+_types: dict[Any, tuple[TypeAdapter[Any], bool]] = {}
+
+
+def _made_type(annotation: Any) -> tuple[TypeAdapter[Any], bool]:
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(strict=True))
+    return adapter, _holds_numbers(adapter.json_schema(mode="serialization"))
 
 
 def _holds_numbers(schema: Any) -> bool:

@@ -187,13 +187,14 @@ def describe_readiness() -> dict[str, Any]:
 
 def document(app: FastAPI, kinds: Iterable[SettingsKind]) -> None:
     """Make ``/openapi.json`` hold the schemas of these kinds, and how to send a credential."""
-    components: dict[str, Any] = {"Error": schemas.ERROR, "OAuthError": schemas.OAUTH_ERROR}
-    for kind in kinds:
-        components[schema_name(kind)] = schemas.reply_schema(kind)
-        components[f"{schema_name(kind)}Update"] = schemas.patch_schema(kind)
+    shown = list(kinds)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            components = {"Error": schemas.ERROR, "OAuthError": schemas.OAUTH_ERROR}
+            for kind in shown:
+                components[schema_name(kind)] = schemas.reply_schema(kind)
+                components[f"{schema_name(kind)}Update"] = schemas.patch_schema(kind)
             made = get_openapi(
                 title=app.title,
                 version=app.version,

@@ -31,7 +31,7 @@ _LEDGER = (sys.executable, "-m", "ledger")
 def run(bench: Bench) -> Iterator[Comparison]:
     """Compare processor time of --help, and time until there is an answer otherwise."""
     data_dir = bench.directory / "data"
-    env = dict(os.environ) | {"LEDGER_DATA_DIR": str(data_dir)}
+    env = _installed(bench.directory) | {"LEDGER_DATA_DIR": str(data_dir)}
     with Ledger.open(data_dir=data_dir) as ledger:
         site_id = str(ledger.create_site().site_id)
         get = [*_LEDGER, "settings", "get", "--site", site_id]
@@ -63,6 +63,12 @@ def run(bench: Bench) -> Iterator[Comparison]:
         warm_up=not bench.smoke,
         peak=lambda: None,
     )
+
+
+def _installed(directory: Path) -> dict[str, str]:
+    """The environment of a program whose byte code is kept, as an installed one's is."""
+    env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return env | {"PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
 
 
 def processor_seconds(command: Sequence[str], env: Mapping[str, str]) -> float:
