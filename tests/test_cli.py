@@ -189,13 +189,26 @@ def test_every_help_has_an_example(cli, command):
     assert not (cli.data_dir / "nowhere").exists()
 
 
-def test_help_imports_little():
-    """Nothing heavy is imported for ``--help``; ``tests/bench`` measures what it takes."""
-    heavy = "import sys; from ledger.cli import main; print(*sys.modules)"
+SERVERS = {"aiohttp", "fastapi", "jwt", "starlette", "structlog", "uvicorn"}
+
+
+@pytest.mark.parametrize(
+    ("program", "spared"),
+    [
+        ("import ledger.cli", SERVERS | {"psycopg", "pydantic", "cryptography", "rich"}),
+        ("import ledger.assembly", SERVERS | {"rich", "typer"}),
+    ],
+)
+def test_little_is_imported(program, spared):
+    """For ``--help`` nothing heavy is imported, and what serves only where something serves;
+    ``tests/bench`` measures what a start takes."""
     loaded = subprocess.run(
-        [sys.executable, "-c", heavy], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
-    assert not {"psycopg", "fastapi", "aiohttp", "pydantic", "cryptography", "uvicorn"} & {*loaded}
+    assert not spared & {*loaded}
 
 
 def test_one_document_is_all_that_json_prints(cli, site):
