@@ -76,7 +76,8 @@ class EntryReader:
         who = {facts.actor.ref for facts in told if facts.actor is not None}
         who |= {facts.on_behalf_of.ref for facts in told if facts.on_behalf_of is not None}
         why = {facts.reason.ref for facts in told if facts.reason is not None}
-        unknown = who - self._who.keys()
+        # Not a difference of sets, which would look at all that are known.
+        unknown = [ref for ref in who if ref not in self._who]
         if not unknown and not why:
             return
         with self._database.connection() as connection:
