@@ -38,6 +38,7 @@ LANDED = {
     "0010_attempt_batches.sql": "1f43981036378196b13fd83d81faab8a0cbac70b04469c9f4a22be4f48caf30d",
     "0011_surroundings.sql": "f4e43f3a66717e497b9a9dd03225fdb7b3ac442363bf222c219fce94fb03632d",
     "0012_append_in_place.sql": "a5dd18c19a8cf1dbd515b4a365f7fa1240d4a3f67d95350dc6bd9784f896c24b",
+    "0013_room_to_change.sql": "e5a27fbde3e6cbbcd5fb99457dd54d639fa7bb8c4b9a552b9e0343913cc7e25d",
 }
 
 # What a schema is, as far as two of them can be compared.
