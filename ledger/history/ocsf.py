@@ -16,7 +16,7 @@ from ledger import timestamps
 from ledger.history.changes import identity_json
 from ledger.history.entries import Entry
 from ledger.history.facts import values_in
-from ledger.history.snapshots import apply_changes
+from ledger.history.snapshots import change_in_place
 from ledger.identity import Identity, IdentityType
 
 VERSION = "1.3.0"
@@ -60,8 +60,8 @@ def event(entry: Entry) -> dict[str, Any]:
     if activity == CREATE:
         told["entity"] = after
     else:
-        settings, changes = values_in(entry.settings), values_in(entry.changes)
-        before = apply_changes(settings, changes, back=True)
+        before = values_in(entry.settings)
+        change_in_place(before, values_in(entry.changes), "from")
         told["entity"] = _entity(entry, before, entry.version - 1)
         told["entity_result"] = after
     if entry.reason is not None:

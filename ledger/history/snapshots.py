@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from ledger import timestamps
@@ -114,8 +114,15 @@ def apply_changes(
     settings: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]], *, back: bool = False
 ) -> dict[str, Any]:
     """``settings`` with the changes made, or with ``back`` taken back."""
-    target = "from" if back else "to"
     changed: dict[str, Any] = copied(dict(settings))
+    change_in_place(changed, changes, "from" if back else "to")
+    return changed
+
+
+def change_in_place(
+    changed: dict[str, Any], changes: Mapping[str, Mapping[str, Any]], target: Literal["from", "to"]
+) -> None:
+    """Give ``changed`` the values at one end of the changes; it is nobody else's."""
     for path, ends in changes.items():
         if target not in ends:
             _remove(changed, path.split("."))
@@ -126,7 +133,6 @@ def apply_changes(
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[name] = copied(ends[target])
-    return changed
 
 
 def _remove(settings: dict[str, Any], path: list[str]) -> None:
