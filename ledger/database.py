@@ -5,7 +5,8 @@ from __future__ import annotations
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo, errors
@@ -18,8 +19,11 @@ from ledger.errors import ChangeRefused, ConfigError, DatabaseUnavailable, Ledge
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from psycopg.rows import RowFactory, RowMaker
+
 Connection = psycopg.Connection[DictRow]
 Cursor = psycopg.Cursor[DictRow]
+Row = TypeVar("Row")
 
 DOORBELL = "settings_ledger"
 """The NOTIFY channel that is rung, without payload, after events were committed."""
@@ -99,6 +103,26 @@ def as_ledger_error(error: psycopg.Error) -> LedgerError:
             "`settings-ledger migrate` grants what the serving role needs."
         )
     return ChangeRefused(f"The database refused: {error.diag.message_primary or error}.")
+
+
+def columns_of(row_class: type[Row]) -> RowFactory[Row]:
+    """Rows as instances of a dataclass whose fields are the columns, by the same names in order.
+
+    For thousands of rows: that the names are right is looked at once a query, then each row is
+    filled by place, in half of the time of ``class_row``. Raises TypeError where they are not.
+    """
+    names = [field.name for field in fields(row_class)]  # type: ignore[arg-type]
+
+    def factory(cursor: psycopg.Cursor[Any]) -> RowMaker[Row]:
+        columns = [column.name for column in cursor.description or ()]
+        if cursor.description is not None and columns != names:
+            message = (
+                f"{row_class.__name__} has the fields {names}, the query the columns {columns}"
+            )
+            raise TypeError(message)
+        return lambda values: row_class(*values)
+
+    return factory
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import orjson
 from ledger import timestamps, wire
 from ledger.aggregate import SettingsRecord
 from ledger.canonical import leaf_hash
-from ledger.database import PARTITION_LOCK, Connection, class_row
+from ledger.database import PARTITION_LOCK, Connection, class_row, columns_of
 from ledger.errors import NotFound
 from ledger.statement import Statement
 
@@ -178,7 +178,7 @@ def read_between(
 ) -> list[RecordedEvent]:
     """Up to ``limit`` events behind ``position`` and not behind ``stop``, of these topics or any."""
     # In binary: an event in hexadecimal takes twice the bytes, and longer to read.
-    with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
+    with connection.cursor(row_factory=columns_of(RecordedEvent), binary=True) as cursor:
         cursor.execute(
             """
             SELECT partition, position, originator_id, originator_version, topic, state, leaf_hash

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from psycopg import conninfo, errors
 from ledger.database import (
     PARTITION_LOCK,
     Database,
+    columns_of,
     is_lost,
     is_passing,
     lock_partition,
@@ -364,3 +366,28 @@ def test_a_peer_that_vanished_is_noticed(database_url):
                     parameters = connection.info.get_parameters()
                     assert parameters["tcp_user_timeout"] == milliseconds
                     assert parameters["keepalives_idle"] == "10"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a query is asked for."""
+
+    partition: int
+    position: int
+
+
+def test_rows_by_place_are_those_that_were_named(database: Database):
+    """A query whose columns stand in another order, or are others, never becomes a row."""
+    with database.connection() as connection:
+        cursor = connection.cursor(row_factory=columns_of(Place))
+        rows = cursor.execute("SELECT 1 AS partition, n AS position FROM generate_series(2, 3) n")
+        assert rows.fetchall() == [Place(1, 2), Place(1, 3)]
+        assert cursor.execute("SELECT 1 AS partition, 2 AS position WHERE false").fetchall() == []
+        cursor.execute("SET LOCAL work_mem = '8MB'")
+        for wrong in (
+            "SELECT 1 AS position, 2 AS partition",
+            "SELECT 1 AS partition",
+            "SELECT 1 AS partition, 2 AS position, 3 AS more",
+        ):
+            with pytest.raises(TypeError, match="Place has the fields"):
+                cursor.execute(wrong.encode()).fetchall()
