@@ -14,7 +14,7 @@ from ledger import errors
 from ledger.web import create_app
 from ledger.web.answers import Answers
 from ledger.web.direct import Api
-from ledger.web.protocol import WholeReplies
+from ledger.web.protocol import LARGE, WholeReplies
 
 BODY = b'{"ordersSettings":{"createInvoice":true}}'
 JSON = {"Content-Type": "application/json"}
@@ -181,6 +181,18 @@ async def test_head_and_body_are_sent_together():
     await asyncio.sleep(0)
     assert transport.written == [b"head body", b"next"]
     assert replies.get_extra_info("peername") == "peername"
+
+
+async def test_what_is_large_is_not_kept():
+    """A large piece is sent at once, behind what was written before it."""
+    transport = Transport()
+    replies = WholeReplies(transport, asyncio.get_running_loop())
+    replies.write(b"head")
+    replies.write(b"x" * LARGE)
+    assert transport.written == [b"head" + b"x" * LARGE]
+    replies.write(b"tail")
+    await asyncio.sleep(0)
+    assert transport.written[1:] == [b"tail"]
 
 
 async def test_what_was_written_is_sent_before_hanging_up():

@@ -9,6 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.web.malformed import malformed
 
+LARGE = 16 * 1024
+"""Bytes that are sent without waiting for more."""
+
 
 class HttpProtocol(HttpToolsProtocol):
     """A connection of the API's server."""
@@ -44,6 +47,9 @@ class WholeReplies:
         if not self._written:
             self._loop.call_soon(self._flush)
         self._written.append(data)
+        # So that a client which reads slowly is noticed while there is more to send.
+        if len(data) >= LARGE:
+            self._flush()
 
     def close(self) -> None:
         """Send what was written, then hang up."""
