@@ -110,3 +110,33 @@ def test_nothing_is_found_by_way_of_what_others_have(database: TestDatabase) -> 
         "idempotency_keys_pkey",
         "actors_partition_site_id_type_subject_id_key",
     }
+
+
+def test_old_versions_are_not_passed_on_the_way_to_the_newest(
+    ledger: Ledger, database: TestDatabase
+) -> None:
+    """While a snapshot keeps each version of a row, the one that stands is the first to be found."""
+    site = ledger.create_site().site_id
+    with Database(database.owner_url).connect("test") as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT count(*) FROM current_settings")
+        for turn in range(200):
+            update(ledger, site, {"createInvoice": turn % 2 == 0})
+        assert _blocks_to_find(database, command(site).originator_id) <= 4
+
+
+def _blocks_to_find(database: TestDatabase, originator_id: UUID) -> int:
+    """How many blocks a look at a site's settings touches."""
+    with Database(database.server_url).connect("test", options=SESSION) as connection:
+        connection.execute(
+            "PREPARE look (uuid[]) AS "
+            "SELECT * FROM read_surroundings(0, $1, '{}', '{}', '{}', 1, '{}', '{}', '{}')"
+        )
+        row = connection.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE look (ARRAY['{}'::uuid])".replace(
+                "{}", str(originator_id)
+            ).encode()
+        ).fetchone()
+    assert row is not None
+    plan = row["QUERY PLAN"][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
