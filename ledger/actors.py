@@ -152,20 +152,17 @@ def _columns(wanted: Sequence[SiteIdentity]) -> dict[str, list[UUID] | list[str]
     }
 
 
-def reason_parameters(
-    notes: Sequence[tuple[ReasonNote, bytes, UUID, int]],
-) -> list[bytes | None]:
-    """Reasons to keep with an append (``eventlog.prepare_append``).
+def reason_parameters(notes: Sequence[tuple[ReasonNote, UUID]]) -> list[bytes | None]:
+    """Reasons to keep with an append (``eventlog.prepare_append``), each with its originator.
 
-    Each note comes with the leaf, originator and version of its event; all events of one
-    originator are appended, or none.
+    All events of one originator are appended, or none.
     """
     return [
-        wire.uuids([note.ref for note, _, _, _ in notes]),
-        wire.uuids([note.site_id for note, _, _, _ in notes]),
-        wire.texts([note.text for note, _, _, _ in notes]),
-        wire.byteas([note.salt for note, _, _, _ in notes]),
-        wire.uuids([originator_id for _, _, originator_id, _ in notes]),
+        wire.uuids([note.ref for note, _ in notes]),
+        wire.uuids([note.site_id for note, _ in notes]),
+        wire.texts([note.text for note, _ in notes]),
+        wire.byteas([note.salt for note, _ in notes]),
+        wire.uuids([originator_id for _, originator_id in notes]),
     ]
 
 

@@ -108,8 +108,8 @@ class Offer:
     actor_refs: Collection[UUID] = ()
     together: bool = False
     current: bool = True
-    notes: Sequence[tuple[ReasonNote, bytes, UUID, int]] = ()
-    used: Sequence[tuple[KeyAddress, UsedKey, bytes]] = ()
+    notes: Sequence[tuple[ReasonNote, UUID]] = ()
+    used: Sequence[tuple[KeyAddress, UsedKey]] = ()
 
     @classmethod
     def of(cls, folds: Sequence[SiteFold], stamps: tuple[datetime, datetime]) -> Offer:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from ledger.commandqueue import CommandQueue
 from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
-from ledger.errors import LedgerError, OutcomeUnknown
+from ledger.errors import ChangeRefused, LedgerError, OutcomeUnknown
 from ledger.flight import Draft, Flight
 from ledger.link import Link
 from ledger.memory import Memory
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 MOST_PER_BATCH = 512
 MOST_AT_ONCE = 16_384
 """Bytes of events that a server takes in at once, even while it is frozen."""
+GATHERING = 0.001
+"""Seconds that changes wait for more of them where several processes append."""
+MISTAKEN = "the writer of partition %d failed on a draft"
 
 
 class Batches:
@@ -45,6 +49,7 @@ class Batches:
         self._unread: list[SettingsCommand] = []
         self._draft = Draft(partition)
         self._flight: Flight | None = None
+        self._apart = False
 
     @property
     def busy(self) -> bool:
@@ -54,16 +59,23 @@ class Batches:
     @property
     def commands(self) -> list[AnyCommand]:
         """All that was taken from the queue and is not answered. For any thread."""
-        flying = self._flight.commands if self._flight else ()
+        flight = self._flight
+        flying = flight.commands if flight else ()
         return [*self._running, *flying, *self._draft.commands, *self._unread]
 
     def step(self) -> bool:
         """Take what waits, and do the next that can be done; false where there is nothing."""
+        if self._apart:
+            self._finish()
         batch = self._running = self._queue.take(MOST_PER_BATCH - self._queue.held)
-        if batch:
+        if batch and self._apart:
+            self._apart = False
+            self._recording.run(batch)
+        elif batch:
             self._accept(batch)
         self._running = ()
         if self._flight is None:
+            self._gather()
             self._look()
             if not self._draft.commands:
                 return bool(batch)
@@ -81,7 +93,11 @@ class Batches:
         command's deadline, or needs another attempt, is left in flight.
         """
         memory = self._memory
-        if self.busy or not (self._queue.quiet and self._link.ready and memory.serves):
+        if (
+            self.busy
+            or self._apart
+            or not (self._queue.quiet and self._link.ready and memory.serves)
+        ):
             return False
         if not (isinstance(command, SettingsCommand) and memory.covers(command)):
             return False
@@ -106,11 +122,11 @@ class Batches:
         covered = self._covered([c for c in batch if isinstance(c, SettingsCommand)])
         if covered:
             try:
+                # Whatever memory covers ends in an event, so nothing is settled already.
                 self._draft.add(covered, self._memory.surroundings())
             except Exception:
-                # A mistake of ours over one command is found without the shortcut, by halves.
-                logger.exception("the writer of partition %d failed on a draft", self._partition)
-                self._recall()
+                logger.exception(MISTAKEN, self._partition)
+                self._set_apart()
         self._hold()
 
     def _covered(self, commands: Sequence[SettingsCommand]) -> Sequence[SettingsCommand]:
@@ -128,21 +144,33 @@ class Batches:
                 self._unread.append(command)
         return covered
 
+    def _gather(self) -> None:
+        """Let a batch grow that must be read for because another process appends as well.
+
+        What each costs besides its changes is then most of all: those who were just answered
+        come back meanwhile. Whoever is alone is not kept waiting.
+        """
+        if len(self._unread) > 1 and self._memory.contested:
+            time.sleep(GATHERING)
+            more = self._running = self._queue.take(MOST_PER_BATCH - self._queue.held)
+            if more:
+                self._accept(more)
+            self._running = ()
+
     def _look(self) -> None:
         """Decide what memory does not cover, on what the database says. Nothing is in flight."""
-        unread = [command for command in self._unread if not command.settled]
-        self._running, self._unread = unread, []
-        if unread:
+        self._unread = [command for command in self._unread if not command.settled]
+        if self._unread:
             try:
-                self._recording.decide(self._draft, unread)
+                self._recording.decide(self._draft, self._unread)
+            except ChangeRefused:
+                self._set_apart()
             except LedgerError as error:
-                self._recording.refused(unread, error)
+                self._recording.refused(self._unread, error)
             except Exception:
-                logger.exception("the writer of partition %d failed on a draft", self._partition)
-                doomed = self._running = self._draft.commands
-                self._forget_draft()
-                self._recording.run(doomed)
-        self._running = ()
+                logger.exception(MISTAKEN, self._partition)
+                self._set_apart()
+        self._unread = []
         self._hold()
 
     def _hold(self) -> None:
@@ -160,35 +188,39 @@ class Batches:
 
     def give_up(self) -> None:
         """After a mistake of ours: what was sent may be recorded, what was not runs again."""
-        self._link.disconnect()
+        self._link.abandon()
         flying = self._flight.commands if self._flight else ()
         lost = [*self._running, *flying]
         self._flight, self._running = None, ()
-        self._recall()
+        self._set_apart()
         for command in lost:
             command.fail(OutcomeUnknown(UNFORESEEN))
 
-    def _recall(self, *, people: bool = True) -> None:
+    def _set_apart(self) -> None:
+        """Have what spoils a batch found by halves, without the shortcuts."""
+        self._apart = True
+        self._recall()
+
+    def _recall(self, *, and_people: bool = True) -> None:
         """Let what is not offered yet be decided anew, on what is read then."""
-        again = [*self._draft.commands, *self._unread]
-        self._unread = []
-        self._forget_draft(people=people)
+        drafted = set(self._draft.commands)
+        unread = [command for command in self._unread if command not in drafted]
+        again = [*self._draft.commands, *unread]
+        self._draft, self._unread = Draft(self._partition), []
+        self._memory.forget(and_people=and_people)
         self._hold()
         self._recording.requeue(again)
-
-    def _forget_draft(self, *, people: bool = True) -> None:
-        self._draft = Draft(self._partition)
-        self._memory.forget(people=people)
 
     def _launch(self) -> None:
         """Offer the draft to the log, and rely on it from now on."""
         flight = self._draft.flight()
-        self._draft = Draft(self._partition)
+        self._draft, self._flight = Draft(self._partition), flight
         self._hold()
         if self._recording.mark_sent(flight.commands):
             self._memory.remember(flight.folds)
-            self._flight = flight
             self._link.send(flight.parameters)
+        else:
+            self._flight = None
 
     def _land(self) -> None:
         """Take the log's answer to the flight, launch the draft, then answer who waited."""
@@ -205,7 +237,7 @@ class Batches:
             self._flight, self._running = None, flight.commands
             if positions is None or len(positions) < len(flight.offer.events):
                 # Where nothing was taken, it may be for somebody who was erased.
-                self._recall(people=not positions)
+                self._recall(and_people=not positions)
             elif self._draft.commands and not self._unread:
                 self._launch()
             if positions is not None:

@@ -15,7 +15,6 @@ from ledger import timestamps, wire
 from ledger.aggregate import SettingsRecord
 from ledger.canonical import leaf_hash
 from ledger.database import PARTITION_LOCK, Connection, class_row, columns_of
-from ledger.errors import NotFound
 from ledger.statement import Statement
 
 
@@ -243,26 +242,47 @@ ORDER BY originator_version DESC LIMIT %(limit)s::bigint
 """
 
 
-def record_at(
-    connection: Connection, partition: int, originator_id: UUID, version: int
-) -> SettingsRecord:
-    """The settings as they stood after ``version``. Raises NotFound."""
-    first = read_originator(connection, partition, originator_id, limit=1)
-    found = read_originator(
-        connection, partition, originator_id, from_version=version, to_version=version
+def records_at(
+    connection: Connection, partition: int, places: Collection[tuple[UUID, int]]
+) -> dict[tuple[UUID, int], SettingsRecord]:
+    """The settings as they stood after some versions, by originator and version, where recorded."""
+    rows = connection.execute(
+        """
+        SELECT wanted.originator_id, wanted.version, found.position, found.leaf_hash, found.state,
+               first.state AS first_state
+        FROM unnest(%(originators)s::uuid[], %(versions)s::bigint[])
+            AS wanted (originator_id, version)
+        CROSS JOIN LATERAL (
+            SELECT position, leaf_hash, state FROM events
+            WHERE partition = %(partition)s AND originator_id = wanted.originator_id
+              AND originator_version = wanted.version
+        ) AS found
+        CROSS JOIN LATERAL (
+            SELECT state FROM events
+            WHERE partition = %(partition)s AND originator_id = wanted.originator_id
+            ORDER BY originator_version LIMIT 1
+        ) AS first
+        """,
+        {
+            "partition": partition,
+            "originators": [originator_id for originator_id, _ in places],
+            "versions": [version for _, version in places],
+        },
     )
-    if not found:
-        raise NotFound("version", version)
-    facts = found[0].facts
+    return {(row["originator_id"], row["version"]): _record(partition, row) for row in rows}
+
+
+def _record(partition: int, row: Mapping[str, Any]) -> SettingsRecord:
+    facts, first = orjson.loads(row["state"]), orjson.loads(row["first_state"])
     return SettingsRecord(
         site_id=UUID(facts["site_id"]),
         kind=facts["kind"],
-        version=version,
+        version=row["version"],
         partition=partition,
-        position=found[0].position,
-        leaf_hash=found[0].leaf_hash,
+        position=row["position"],
+        leaf_hash=row["leaf_hash"],
         settings=facts["settings"],
-        created=timestamps.parse(first[0].facts["timestamp"]),
+        created=timestamps.parse(first["timestamp"]),
         updated=timestamps.parse(facts["timestamp"]),
     )
 

@@ -211,16 +211,18 @@ def _type(annotation: Any) -> tuple[TypeAdapter[Any], bool]:
 
     Raises PydanticUserError.
     """
+    # To Python A | B is B | A, but which is tried first decides what a value becomes.
+    key = (annotation, repr(annotation))
     try:
-        known = _types.get(annotation)
+        known = _types.get(key)
     except TypeError:  # It holds something that has no hash.
         return _made_type(annotation)
     if known is None:
-        known = _types[annotation] = _made_type(annotation)
+        known = _types[key] = _made_type(annotation)
     return known
 
 
-_types: dict[Any, tuple[TypeAdapter[Any], bool]] = {}
+_types: dict[tuple[Any, str], tuple[TypeAdapter[Any], bool]] = {}
 
 
 def _made_type(annotation: Any) -> tuple[TypeAdapter[Any], bool]:

@@ -39,7 +39,9 @@ class Draft:
         """Decide more commands, in order of arrival. Gives back what needs no event of theirs."""
         settled = Settled()
         self.commands += commands
-        self._stamps = [*self._stamps[:1], around.now]
+        # The clock that is carried on may be ahead of the one that is read.
+        stamps = [*self._stamps, around.now]
+        self._stamps = [min(stamps), max(stamps)]
         for command in commands:
             replay = self._fold(command.originator_id, around).decide(command, around)
             if replay is not None:

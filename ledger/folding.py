@@ -61,8 +61,8 @@ class SiteFold:
     answers: list[tuple[SettingsCommand, SettingsRecord | LedgerError]] = field(
         default_factory=list
     )
-    notes: list[tuple[ReasonNote, bytes, UUID, int]] = field(default_factory=list)
-    used: list[tuple[KeyAddress, UsedKey, bytes]] = field(default_factory=list)
+    notes: list[tuple[ReasonNote, UUID]] = field(default_factory=list)
+    used: list[tuple[KeyAddress, UsedKey]] = field(default_factory=list)
     actor_refs: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -106,10 +106,10 @@ class SiteFold:
             note = self._change(self.aggregate, command, around)
         record = self._offer_pending(self.aggregate, command.site_id)
         if note is not None:
-            self.notes.append((note, self._leaf, self.originator_id, record.version))
+            self.notes.append((note, self.originator_id))
         if command.idempotency is not None and command.key_address is not None:
             key = UsedKey(command.idempotency.request_hash, record.version)
-            self.used.append((command.key_address, key, self._leaf))
+            self.used.append((command.key_address, key))
         return record
 
     def _used_before(
@@ -117,7 +117,7 @@ class SiteFold:
     ) -> Replay | SettingsRecord | LedgerError | None:
         if command.idempotency is None or command.key_address is None:
             return None
-        within = {address: key for address, key, _ in self.used}
+        within = dict(self.used)
         key = within.get(command.key_address) or around.used_keys.get(command.key_address)
         if key is None:
             return None
@@ -156,7 +156,7 @@ class SiteFold:
             stored = self.mapper.to_stored_event(pending)
             self.events.append(
                 OfferedEvent.following(
-                    self._leaf_or_none,
+                    self._leaf,
                     self.originator_id,
                     stored.originator_version,
                     stored.topic,
@@ -169,7 +169,7 @@ class SiteFold:
             version=aggregate.version,
             partition=self.partition,
             position=self.record.position if self.record else 0,
-            leaf_hash=self._leaf_or_none,
+            leaf_hash=self._leaf,
             settings=aggregate.settings,
             created=aggregate.created_on,
             updated=aggregate.modified_on,
@@ -177,16 +177,8 @@ class SiteFold:
         return self.record
 
     @property
-    def _leaf_or_none(self) -> bytes | None:
+    def _leaf(self) -> bytes | None:
         return self.events[-1].leaf_hash if self.events else self.base
-
-    @property
-    def _leaf(self) -> bytes:
-        leaf = self._leaf_or_none
-        if leaf is None:
-            message = "a site without events has no leaf"
-            raise AssertionError(message)
-        return leaf
 
 
 def chain(stored_events: Sequence[StoredEvent], heads: Mapping[UUID, Head]) -> list[OfferedEvent]:

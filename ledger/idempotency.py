@@ -105,13 +105,13 @@ def looked_up(
     }
 
 
-def used_parameters(used: Sequence[tuple[KeyAddress, UsedKey, bytes]]) -> list[bytes | None]:
-    """Keys to remember with an append (``eventlog.prepare_append``), each with its event's leaf."""
+def used_parameters(used: Sequence[tuple[KeyAddress, UsedKey]]) -> list[bytes | None]:
+    """Keys to remember with an append (``eventlog.prepare_append``)."""
     return [
         wire.double(KEPT_FOR.total_seconds()),
-        wire.uuids([originator_id for (originator_id, _, _), _, _ in used]),
-        wire.texts([credential for (_, credential, _), _, _ in used]),
-        wire.byteas([key_hash for (_, _, key_hash), _, _ in used]),
-        wire.byteas([key.request_hash for _, key, _ in used]),
-        wire.bigints([key.version for _, key, _ in used]),
+        wire.uuids([originator_id for (originator_id, _, _), _ in used]),
+        wire.texts([credential for (_, credential, _), _ in used]),
+        wire.byteas([key_hash for (_, _, key_hash), _ in used]),
+        wire.byteas([key.request_hash for _, key in used]),
+        wire.bigints([key.version for _, key in used]),
     ]

@@ -28,7 +28,11 @@ class Latch(Generic[Answer]):
         with self._shut:
             pass
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                # The error holds this frame: without the latch in it, both go at once.
+                del self
         return self._answer
 
     def done(self) -> bool:

@@ -165,6 +165,11 @@ class Link:
             self.connection = self._appending = self._fetched = None
             self._sent = False
 
+    def abandon(self) -> None:
+        """Close the connection, and expect no answer to what was sent."""
+        self.disconnect()
+        self._in_doubt = False
+
     def _connected(self) -> Connection:
         if self.connection is None:
             self.connection = self._database.connect(self._purpose, options=SESSION)

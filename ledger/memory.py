@@ -14,7 +14,7 @@ from ledger.commands import SettingsCommand
 from ledger.folding import SiteFold, Surroundings
 
 LARGEST = 10_000
-"""Sites that are kept, those that changed last, and as many people."""
+"""Sites that are kept, those that changed last; and as many people, those that were met last."""
 CLOCK_LIFE = 0.5
 """Seconds for which a reading of the database's clock is carried on by our own."""
 BETTER_READING = 0.25
@@ -44,9 +44,14 @@ class Memory:
     @property
     def serves(self) -> bool:
         """Whether anything may be relied on now."""
-        if self._rest or self._clock is None:
+        if self.contested or self._clock is None:
             return False
         return time.monotonic() - self._clock[1] <= CLOCK_LIFE
+
+    @property
+    def contested(self) -> bool:
+        """Whether another process appends to the partition as well."""
+        return self._rest > 0
 
     def covers(self, command: SettingsCommand) -> bool:
         """Whether all that this command's decision rests on is known; only while it ``serves``."""
@@ -97,11 +102,11 @@ class Memory:
             self._rest -= 1
         self._head = max(places, default=self._head or 0)
 
-    def forget(self, *, people: bool = True) -> None:
-        """Know nothing of any site, and of nobody unless ``people`` may still be relied on."""
+    def forget(self, *, and_people: bool = True) -> None:
+        """Know nothing of any site, and of nobody where asked for."""
         self._records.clear()
         self._aggregates.clear()
-        if people:
+        if and_people:
             self._tokens.clear()
 
     def note_clock(self, clock: datetime, asked_at: float) -> None:

@@ -16,7 +16,7 @@ from ledger.commandqueue import CommandQueue
 from ledger.commands import AnyCommand, AppendCommand, SettingsCommand
 from ledger.database import Connection
 from ledger.doorbell import Doorbell
-from ledger.errors import ChangeRefused, LedgerError, OutcomeUnknown
+from ledger.errors import ChangeRefused, LedgerError, NotFound, OutcomeUnknown
 from ledger.flight import Draft, Flight, answer
 from ledger.folding import SiteFold, Surroundings, chain, refuse_unknown
 from ledger.link import Link
@@ -33,7 +33,7 @@ class Recording:
     """Runs batches for a writer, and answers whoever waits for them.
 
     What could not be decided, because somebody else moved a site meanwhile, goes back to the
-    front of the queue. For the writer's own thread alone.
+    front of the queue. For one thread at a time.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Recording:
         except Exception:
             # A mistake of ours over one command must not cost the others theirs.
             logger.exception("the writer of partition %d failed on a batch", self._partition)
-            self._link.disconnect()
+            self._link.abandon()
             if any(command.sent for command in batch):
                 for command in batch:
                     command.fail(OutcomeUnknown(UNFORESEEN))
@@ -103,15 +103,17 @@ class Recording:
         """Decide and record these alone."""
         draft = Draft(self._partition)
         self.decide(draft, commands)
-        if not draft.commands or not self.mark_sent(draft.commands):
+        if not draft.commands:
             return
         flight = draft.flight()
+        if not self.mark_sent(flight.commands):
+            return
         positions = self.answer_to(flight)
         if positions is not None:
             if len(positions) == len(flight.offer.events):
                 self._memory.remember(flight.folds)
             else:
-                self._memory.forget(people=not positions)
+                self._memory.forget(and_people=not positions)
             self.settle(flight.commands, flight.folds, positions)
 
     def decide(self, draft: Draft, commands: Sequence[SettingsCommand]) -> None:
@@ -135,8 +137,8 @@ class Recording:
         self._memory.read(around, asked_at)
         settled = draft.add(commands, around)
         answer(settled.folds, {})
-        for command, version in settled.replays:
-            self._answer_again(command, version)
+        if settled.replays:
+            self._answer_again(settled.replays)
 
     def mark_sent(self, commands: Sequence[AnyCommand]) -> bool:
         """Note that all are about to be sent; where one gave up just now, none is, yet."""
@@ -159,20 +161,29 @@ class Recording:
         if moved := answer(folds, positions):
             self.requeue([command for command in commands if command.originator_id in moved])
 
-    def _answer_again(self, command: SettingsCommand, version: int) -> None:
-        """Answer a repeated request with what its first time gave."""
+    def _answer_again(self, replays: Sequence[tuple[SettingsCommand, int]]) -> None:
+        """Answer repeated requests with what their first time gave."""
+        commands = [command for command, _ in replays]
+        places = {(command.originator_id, version) for command, version in replays}
 
-        def read(connection: Connection) -> SettingsRecord:
-            return eventlog.record_at(connection, self._partition, command.originator_id, version)
+        def read(connection: Connection) -> dict[tuple[UUID, int], SettingsRecord]:
+            return eventlog.records_at(connection, self._partition, places)
 
         try:
-            record = self._link.insisting([command], read)
+            records = self._link.insisting(commands, read)
         except LedgerError as error:
-            # The others of its batch were answered, or run again: it is no matter of theirs.
-            command.fail(error)
+            # It is no matter of those who are decided with them.
+            for command in commands:
+                command.fail(error)
             return
-        if record is not None:
-            command.succeed(record)
+        if records is None:
+            return
+        for command, version in replays:
+            record = records.get((command.originator_id, version))
+            if record is None:
+                command.fail(NotFound("version", version))
+            else:
+                command.succeed(record.copy(record.position))
 
     def _run_append(self, command: AppendCommand) -> None:
         originators = list({UUID(str(event.originator_id)) for event in command.events})

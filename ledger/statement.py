@@ -13,6 +13,9 @@ from psycopg import OperationalError, errors, pq
 if TYPE_CHECKING:
     from ledger.database import Connection
 
+LONGEST_POLL = 3600.0
+"""Seconds; the system takes no more than some weeks at once."""
+
 
 class Statement:
     """Sends parameters as they are, in PostgreSQL's binary format, and hands back the row as it is.
@@ -74,7 +77,7 @@ class Statement:
         """Block until the server speaks (or, where asked for, listens); take in what it says."""
         poll = select.poll()
         poll.register(self._pgconn.socket, event)
-        poll.poll(None if seconds is None else seconds * 1000)
+        poll.poll(None if seconds is None else min(seconds, LONGEST_POLL) * 1000)
         self._pgconn.consume_input()
 
     def _raise_for(self, result: pq.abc.PGresult) -> None:

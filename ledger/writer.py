@@ -12,9 +12,10 @@ from ledger.commandqueue import CommandQueue
 from ledger.commands import AnyCommand
 from ledger.database import Database
 from ledger.doorbell import Doorbell
+from ledger.errors import OutcomeUnknown
 from ledger.link import Link
 from ledger.memory import Memory
-from ledger.recording import Recording
+from ledger.recording import UNFORESEEN, Recording
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Writer:
         except Exception:
             logger.exception(FAILED, self.partition)
             self._batches.give_up()
+            command.fail(OutcomeUnknown(UNFORESEEN))
             return True
         finally:
             left = self._batches.busy

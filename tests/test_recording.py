@@ -82,7 +82,7 @@ def test_a_repeat_that_cannot_be_read_fails_alone(ledger, monkeypatch):
     def unreadable(*_: object) -> None:
         raise LedgerError("a broken page")
 
-    monkeypatch.setattr(eventlog, "record_at", unreadable)
+    monkeypatch.setattr(eventlog, "records_at", unreadable)
     with held_lock(ledger.database_url) as lock:
         submit(ledger, other, {}, "ahead")
         lock.until_waiting()

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ledger.errors import InvalidSettings, NotFound
+from ledger.fields import Branch
 from ledger.kinds import KINDS, kind_named, known_scopes
 from ledger.orders_settings import ORDERS_SETTINGS
 from ledger.settings import SettingsKind, SettingsModel, changes_between
@@ -565,3 +566,25 @@ def test_the_kinds_are_found_by_their_names() -> None:
     assert ORDERS_SETTINGS.manage_scopes | ORDERS_SETTINGS.read_scopes <= known_scopes()
     with pytest.raises(NotFound, match="There is no settings kind wix.nope"):
         kind_named("wix.nope")
+
+
+def test_the_order_of_a_union_is_its_own() -> None:
+    """To Python ``A | B`` equals ``B | A``; which is tried first is still what was declared."""
+
+    class Short(BaseModel):
+        x: int = 1
+
+    class Long(BaseModel):
+        x: int = 2
+        y: int = 5
+
+    class Shorter(SettingsModel):
+        parts: list[Short | Long] = Field(default_factory=list)
+
+    class Longer(SettingsModel):
+        parts: list[Long | Short] = Field(default_factory=list)
+
+    made = [Branch.of(model) for model in (Shorter, Longer, Shorter)]
+    values = [branch.validate({"parts": [{"x": 3}]}, "", [], "refuse") for branch in made]
+    assert values[0] == values[2] == {"parts": [{"x": 3}]}
+    assert values[1] == {"parts": [{"x": 3, "y": 5}]}
