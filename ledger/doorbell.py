@@ -51,8 +51,9 @@ class Doorbell:
         connection: Connection | None = None
         while True:
             self._due.wait()
-            closing = self._closing.is_set()
+            # Cleared first: whoever closes from here on is waited for once more.
             self._due.clear()
+            closing = self._closing.is_set()
             connection = self._notify(connection)
             if closing:
                 break

@@ -195,3 +195,23 @@ def test_a_listener_hears_the_bell(ledger):
         bell.join()
         listener.close()
         doorbell.close()
+
+
+def test_a_close_just_as_it_rings_is_heard(fresh_database):
+    """Whoever closes while a ring is being taken up does not wait for ever."""
+    database = Database(fresh_database().server_url)
+    doorbell = Doorbell(database)
+    truly = doorbell._due.clear
+
+    def clear() -> None:
+        doorbell._due.clear = truly
+        doorbell._closing.set()
+        doorbell._due.set()
+        truly()
+
+    doorbell._due.clear = clear
+    doorbell.ring()
+    thread = doorbell._thread
+    thread.join(30)
+    assert not thread.is_alive()
+    database.close()
