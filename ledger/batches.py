@@ -21,6 +21,8 @@ MOST_AT_ONCE = 16_384
 """Bytes of events that a server takes in at once, even while it is frozen."""
 GATHERING = 0.001
 """Seconds that changes wait for more of them where several processes append."""
+ENOUGH = 16
+"""Changes that are worth deciding while a batch of as many or more is in flight."""
 MISTAKEN = "the writer of partition %d failed on a draft"
 
 
@@ -83,7 +85,8 @@ class Batches:
         elif self._queue.held >= MOST_PER_BATCH or self._link.answered:
             self._land()
         elif not batch:
-            self._queue.wait(self._link.socket)
+            # To wake this thread for each costs more than deciding some once the answer is here.
+            self._queue.wait(self._link.socket, min(len(self._flight.commands), ENOUGH))
         return True
 
     def alone(self, command: AnyCommand) -> bool:

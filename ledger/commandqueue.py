@@ -27,6 +27,7 @@ class CommandQueue:
         # Whoever takes may wait for the database as well, so it is woken by way of a pipe.
         self._asleep = False
         self._woken = False
+        self._enough = 1
         self._bell: tuple[int, int] | None = None
         self.held = 0
 
@@ -40,7 +41,8 @@ class CommandQueue:
                     "Too many changes are waiting to be recorded; this one was not recorded."
                 )
             self._waiting.append(command)
-            self._wake()
+            if len(self._waiting) >= self._enough:
+                self._wake()
 
     def put_back(
         self, commands: Sequence[AnyCommand], *, behind: Sequence[AnyCommand] = ()
@@ -74,12 +76,16 @@ class CommandQueue:
                     break
         return batch
 
-    def wait(self, socket: int | None = None) -> None:
-        """Return once a command waits, ``wake`` or ``close`` was called or the ``socket`` can be read."""
+    def wait(self, socket: int | None = None, enough: int = 1) -> None:
+        """Return once ``enough`` commands wait, or the ``socket`` can be read, or after ``wake``.
+
+        Without a socket also after ``close``.
+        """
         with self._lock:
             woken, self._woken = self._woken, False
-            if self._waiting or woken or (self._closed and socket is None):
+            if len(self._waiting) >= enough or woken or (self._closed and socket is None):
                 return
+            self._enough = enough
             self._bell = self._bell or _pipe()
             self._asleep = True
             bell = self._bell[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import uuid
 
 import pytest
 from eventsourcing.persistence import StoredEvent
 from faults.opening import provenance
+from faults.waiting import eventually
 
 from ledger.commandqueue import CommandQueue
 from ledger.commands import AppendCommand, SettingsCommand
@@ -108,3 +111,29 @@ def test_closing_lets_out_what_waits_and_nothing_in():
     assert queue.take(10) == [waiting]
     assert queue.drained
     assert queue.take(10) == []
+
+
+def test_whoever_takes_is_woken_once_enough_wait():
+    """Fewer commands do not wake who waits for more of them, and for something else besides."""
+    queue, (other, end) = filled(change()), os.pipe()
+    woken = threading.Event()
+
+    def wait():
+        queue.wait(other, 3)
+        woken.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    eventually(lambda: queue._asleep)
+    queue.put(change())
+    assert queue._asleep
+    queue.put(change())
+    assert woken.wait(30)
+    waiting.join()
+    queue.wait(other, 3)
+    os.write(end, b"!")
+    queue.take(3)
+    queue.wait(other, 3)
+    for descriptor in (other, end):
+        os.close(descriptor)
+    queue.dispose()
