@@ -156,6 +156,9 @@ class SettingsLedger(Application[UUID]):
             idempotency=idempotency,
         )
 
+    def __del__(self) -> None:
+        """Nothing: the library would close here, and wait for threads that may be gone by then."""
+
     def close(self) -> None:
         """Record what waits, then stop."""
         self._writer.close()

@@ -94,8 +94,10 @@ class Writer:
         A server that is frozen, neither answering nor hanging up, is waited for.
         """
         self._queue.close()
-        if self._threads:
-            self._finished.wait()
+        # Ended, not just finished: at the interpreter's end a thread stops wherever it is, with
+        # whatever lock it holds.
+        for thread in self._threads:
+            thread.join()
 
     def _start(self) -> None:
         with self._starting:

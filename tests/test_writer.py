@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import uuid
 from collections import Counter
@@ -12,7 +14,7 @@ import psycopg
 import pytest
 from faults.evidence import examine
 from faults.locks import cut, held_lock
-from faults.opening import SOMEONE, opened, provenance, submit, update, writer_of
+from faults.opening import SECRET, SOMEONE, opened, provenance, submit, update, writer_of
 from faults.refusing import REFUSE
 from faults.waiting import eventually
 
@@ -457,3 +459,30 @@ def test_getting_and_changing_a_site_costs_the_same_whatever_its_history(databas
         # An index that grew by a level costs one more block for each look-up.
         assert old[name][0] <= blocks * 1.5 + 5, name
         assert old[name][1] <= rows + 2, name
+
+
+UNCLOSED = """
+import sys
+from ledger import Ledger
+
+ledger = Ledger.open(database_url=sys.argv[1], secret_key=sys.argv[2])
+site = ledger.create_site()
+print(site.update({}).version)
+"""
+
+
+def test_a_program_ends_that_did_not_close_its_ledger(database):
+    """What was answered is recorded; nothing waits for threads that are gone at a program's end."""
+    program = [sys.executable, "-c", UNCLOSED, database.server_url, SECRET]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "2\n"
+
+
+def test_a_closed_ledger_leaves_no_thread_behind(database):
+    """A thread that still held a lock at the interpreter's end would hold up whoever needs it."""
+    before = set(threading.enumerate())
+    with opened(database.server_url) as ledger:
+        ledger.create_site()
+        own = {thread for thread in set(threading.enumerate()) - before if "writer" in thread.name}
+        assert len(own) == 2
+    assert not own & set(threading.enumerate())
